@@ -1,0 +1,1 @@
+"""The HTTP edge: routers parse, call one service function and return."""

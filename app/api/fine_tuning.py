@@ -1,0 +1,82 @@
+"""`/v1/fine_tuning/jobs`."""
+
+from typing import Annotated
+
+from fastapi import APIRouter, Query
+
+from app.api.deps import AccessDep
+from app.api.idempotency import OnceDep
+from app.api.schemas.base import errors
+from app.api.schemas.job_objects import CheckpointList, EventList, EventObject, JobList, JobObject, MetricObject
+from app.api.schemas.jobs import JobCreate, JobListQuery, PageQuery
+from app.jobs import events, service
+from app.queue import CONTROL_QUEUE, TRAINING_QUEUE
+
+router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["Fine-tuning"])
+
+
+@router.post("", responses=errors(409, 413, 422), summary="Create a fine-tuning job")
+def create_job(body: JobCreate, access: AccessDep, once: OnceDep) -> JobObject:
+    """Queue a job. It waits until its files are prepared, then for a worker."""
+    with access.transaction() as (session, caller):
+
+        def act() -> JobObject:
+            job = service.create(session, caller, body.to_new_job(), access.state.settings)
+            access.wake_after_commit(session, CONTROL_QUEUE, *([TRAINING_QUEUE] if job.status == "queued" else []))
+            return JobObject.of(job)
+
+        return once.answer(session, caller, body.model_dump(mode="json"), JobObject, act)
+
+
+@router.get("", responses=errors(404), summary="List fine-tuning jobs")
+def list_jobs(access: AccessDep, query: Annotated[JobListQuery, Query()]) -> JobList:
+    """The project's jobs in pages, newest first."""
+    with access.read() as (session, caller):
+        rows, has_more = service.page(
+            session, caller, after=query.after, limit=query.limit, metadata=query.metadata, status=query.status
+        )
+    return JobList(data=[JobObject.of(job) for job in rows], has_more=has_more)
+
+
+@router.get("/{job_id}", responses=errors(404), summary="Retrieve a fine-tuning job")
+def retrieve_job(job_id: str, access: AccessDep) -> JobObject:
+    """A job with its status, progress and results."""
+    with access.read() as (session, caller):
+        return JobObject.of(service.get(session, caller, job_id))
+
+
+@router.post("/{job_id}/cancel", responses=errors(404, 409), summary="Cancel a fine-tuning job")
+def cancel_job(job_id: str, access: AccessDep) -> JobObject:
+    """End a waiting job at once, and a running one at its worker's next sign of life. Asking twice is asking once."""
+    with access.transaction() as (session, caller):
+        return JobObject.of(service.cancel(session, caller, job_id))
+
+
+@router.get("/{job_id}/events", responses=errors(404), summary="List a job's events")
+def list_events(job_id: str, access: AccessDep, query: Annotated[PageQuery, Query()]) -> EventList:
+    """The job's history in pages, newest first."""
+    with access.read() as (session, caller):
+        job = service.get(session, caller, job_id)
+        rows, has_more = events.page(session, job.id, after=query.after, limit=query.limit)
+    return EventList(data=[EventObject.of(event) for event in rows], has_more=has_more)
+
+
+@router.get("/{job_id}/checkpoints", responses=errors(404), summary="List a job's checkpoints")
+def list_checkpoints(job_id: str, access: AccessDep, query: Annotated[PageQuery, Query()]) -> CheckpointList:
+    """Checkpoints in pages, newest first; each is a model that can be used."""
+    with access.read() as (session, caller):
+        rows, has_more = service.checkpoints(session, caller, job_id, after=query.after, limit=query.limit)
+    return CheckpointList.of(rows, has_more)
+
+
+@router.get("/{job_id}/metrics", responses=errors(404), summary="List a job's metrics")
+def list_metrics(
+    job_id: str,
+    access: AccessDep,
+    name: Annotated[str | None, Query(description="Only this metric, such as `loss`.")] = None,
+) -> list[MetricObject]:
+    """Every number measured, in the order of steps."""
+    with access.read() as (session, caller):
+        job = service.get(session, caller, job_id)
+        metrics = events.metrics(session, job.id, name)
+    return [MetricObject.of(metric) for metric in metrics]

@@ -1,0 +1,1 @@
+"""Request and response objects, as WIRE.md describes them. One module a noun."""

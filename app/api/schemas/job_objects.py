@@ -1,0 +1,272 @@
+"""A fine-tuning job as a client sees it, with its events, checkpoints and numbers."""
+
+from typing import Any, Literal
+
+from pydantic import ConfigDict, Field
+
+from app.api.schemas.base import Object, ResponseModel, optional_seconds, seconds
+from app.api.schemas.files import FILE_ID
+from app.api.schemas.jobs import VALIDATION_FILE_ID
+from app.catalog.hyperparameters import Hyperparameters
+from app.tables import Checkpoint, Job, JobEvent, JobMetric
+
+JOB_ID = "ftjob-0a1b2c3d4e5f60718293a4b5c6d7e8"
+MODEL_ID = "ft:starter/minilm-l6:default:reviews:1f3a5c7e"
+HYPERPARAMETERS: Object = Hyperparameters(n_epochs=3, batch_size=16, learning_rate=2e-4).model_dump(mode="json")
+EXAMPLE: Object = {
+    "id": JOB_ID,
+    "object": "fine_tuning.job",
+    "created_at": 1767225600,
+    "finished_at": None,
+    "model": "starter/minilm-l6",
+    "fine_tuned_model": None,
+    "organization_id": "proj-5f0c2d1e9ab4c7d8e6f1a2b3c4d5e6",
+    "status": "running",
+    "hyperparameters": HYPERPARAMETERS,
+    "training_file": FILE_ID,
+    "validation_file": VALIDATION_FILE_ID,
+    "test_file": None,
+    "result_files": [],
+    "trained_tokens": None,
+    "error": None,
+    "seed": 13,
+    "estimated_finish": 1767225660,
+    "integrations": [],
+    "method": {"type": "supervised", "supervised": {"hyperparameters": HYPERPARAMETERS}},
+    "metadata": {"experiment": "baseline"},
+    "task": {"type": "text-classification", "problem_type": "single_label_classification"},
+    "adaptation": {},
+    "columns": {},
+    "progress": {"step": 40, "total_steps": 96, "epoch": 1.25, "examples_per_second": 210.4},
+    "attempt": 1,
+    "metrics": None,
+    "user_provided_suffix": "reviews",
+}
+
+
+class JobError(ResponseModel):
+    """Why a job failed."""
+
+    model_config = ConfigDict(extra="allow")
+
+    code: str
+    message: str
+    param: str | None = None
+
+
+class SupervisedMethod(ResponseModel):
+    """Hyperparameters in the place where a client gave them."""
+
+    hyperparameters: dict[str, Any]
+
+
+class JobMethod(ResponseModel):
+    """How the job trains."""
+
+    type: Literal["supervised"] = "supervised"
+    supervised: SupervisedMethod
+
+
+class JobObject(ResponseModel):
+    """A fine-tuning job."""
+
+    model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
+
+    id: str
+    object: Literal["fine_tuning.job"] = "fine_tuning.job"
+    created_at: int = Field(description="Unix seconds.")
+    finished_at: int | None = Field(description="Unix seconds; null until the job has ended.")
+    model: str = Field(description="The base model.")
+    fine_tuned_model: str | None = Field(description="The result; null until the job has succeeded.")
+    organization_id: str = Field(description="The project.")
+    status: Literal["validating_files", "queued", "running", "paused", "succeeded", "failed", "cancelled"]
+    hyperparameters: dict[str, Any] = Field(description="No `auto` is left in them once the job runs.")
+    training_file: str
+    validation_file: str | None
+    test_file: str | None
+    result_files: list[str] = Field(description="Files that the job made: `GET /v1/files/{id}/content`.")
+    trained_tokens: int | None
+    error: JobError | None = Field(description="Why the job failed; null otherwise.")
+    seed: int
+    estimated_finish: int | None = Field(description="Unix seconds; null unless the job runs.")
+    integrations: list[Any] = Field(default_factory=list[Any])
+    method: JobMethod
+    metadata: dict[str, str]
+    task: dict[str, Any]
+    adaptation: dict[str, Any]
+    columns: dict[str, str]
+    progress: dict[str, Any] | None = Field(description="`step`, `total_steps`, `epoch`, `examples_per_second`.")
+    attempt: int = Field(description="How often the job was started.")
+    metrics: dict[str, Any] | None = Field(description="Results of the best model; null until there are some.")
+    user_provided_suffix: str | None
+
+    @classmethod
+    def of(cls, job: Job) -> "JobObject":
+        """The object of a row."""
+        return cls.model_validate(
+            {
+                "id": job.id,
+                "created_at": seconds(job.created_at),
+                "finished_at": optional_seconds(job.finished_at),
+                "model": job.model,
+                "fine_tuned_model": job.fine_tuned_model,
+                "organization_id": job.project_id,
+                "status": job.status,
+                "hyperparameters": job.hyperparameters,
+                "training_file": job.training_file,
+                "validation_file": job.validation_file,
+                "test_file": job.test_file,
+                "result_files": job.result_files,
+                "trained_tokens": job.trained_tokens,
+                "error": job.error or None,
+                "seed": job.seed,
+                "estimated_finish": optional_seconds(job.estimated_finish),
+                "method": {"supervised": {"hyperparameters": job.hyperparameters}},
+                "metadata": job.metadata_,
+                "task": job.spec["task"],
+                "adaptation": job.spec["adaptation"],
+                "columns": job.spec["columns"],
+                "progress": job.progress,
+                "attempt": job.attempt,
+                "metrics": job.metrics,
+                "user_provided_suffix": job.suffix,
+            }
+        )
+
+
+class JobList(ResponseModel):
+    """A page of jobs, newest first."""
+
+    object: Literal["list"] = "list"
+    data: list[JobObject]
+    has_more: bool
+
+
+class EventObject(ResponseModel):
+    """A line of a job's history."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "ftevent-7d8e9fa0b1c2d3e4f5061728394a5b",
+                    "object": "fine_tuning.job.event",
+                    "created_at": 1767225601,
+                    "level": "info",
+                    "message": "Job started",
+                    "type": "message",
+                    "data": {"attempt": 1},
+                }
+            ]
+        }
+    )
+
+    id: str
+    object: Literal["fine_tuning.job.event"] = "fine_tuning.job.event"
+    created_at: int
+    level: Literal["info", "warn", "error"]
+    message: str
+    type: Literal["message", "metrics"]
+    data: dict[str, Any]
+
+    @classmethod
+    def of(cls, event: JobEvent) -> "EventObject":
+        """The object of a row."""
+        return cls.model_validate(
+            {
+                "id": event.id,
+                "created_at": seconds(event.created_at),
+                "level": event.level,
+                "message": event.message,
+                "type": event.type,
+                "data": event.data,
+            }
+        )
+
+
+class EventList(ResponseModel):
+    """A page of events, newest first."""
+
+    object: Literal["list"] = "list"
+    data: list[EventObject]
+    has_more: bool
+
+
+class CheckpointObject(ResponseModel):
+    """A step whose weights were kept; its model id is usable wherever a model id is."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "id": "ftckpt-7d8e9fa0b1c2d3e4f5061728394a5b",
+                    "object": "fine_tuning.job.checkpoint",
+                    "created_at": 1767225640,
+                    "fine_tuning_job_id": JOB_ID,
+                    "fine_tuned_model_checkpoint": f"{MODEL_ID}:ckpt-step-32",
+                    "step_number": 32,
+                    "metrics": {"step": 32, "train_loss": 0.41, "valid_loss": 0.38},
+                }
+            ]
+        }
+    )
+
+    id: str
+    object: Literal["fine_tuning.job.checkpoint"] = "fine_tuning.job.checkpoint"
+    created_at: int
+    fine_tuning_job_id: str
+    fine_tuned_model_checkpoint: str
+    step_number: int
+    metrics: dict[str, Any]
+
+    @classmethod
+    def of(cls, checkpoint: Checkpoint) -> "CheckpointObject":
+        """The object of a row."""
+        return cls(
+            id=checkpoint.id,
+            created_at=seconds(checkpoint.created_at),
+            fine_tuning_job_id=checkpoint.job_id,
+            fine_tuned_model_checkpoint=checkpoint.model_id,
+            step_number=checkpoint.step,
+            metrics={"step": checkpoint.step} | checkpoint.metrics,
+        )
+
+
+class CheckpointList(ResponseModel):
+    """A page of checkpoints, newest first."""
+
+    object: Literal["list"] = "list"
+    data: list[CheckpointObject]
+    first_id: str | None
+    last_id: str | None
+    has_more: bool
+
+    @classmethod
+    def of(cls, checkpoints: list[Checkpoint], has_more: bool) -> "CheckpointList":
+        """The page of rows."""
+        data = [CheckpointObject.of(checkpoint) for checkpoint in checkpoints]
+        first_id, last_id = (data[0].id, data[-1].id) if data else (None, None)
+        return cls(data=data, first_id=first_id, last_id=last_id, has_more=has_more)
+
+
+class MetricObject(ResponseModel):
+    """One number at one step."""
+
+    name: str
+    split: str
+    step: int
+    epoch: float
+    value: float
+    created_at: int
+
+    @classmethod
+    def of(cls, metric: JobMetric) -> "MetricObject":
+        """The object of a row."""
+        return cls(
+            name=metric.name,
+            split=metric.split,
+            step=metric.step,
+            epoch=metric.epoch,
+            value=metric.value,
+            created_at=seconds(metric.created_at),
+        )

@@ -1,0 +1,66 @@
+"""What the API process holds while it serves: connections, the blob store, the waker."""
+
+from collections.abc import Generator
+from contextlib import contextmanager
+from dataclasses import dataclass
+
+import redis
+from anyio.to_thread import current_default_thread_limiter
+from starlette.requests import HTTPConnection
+
+from app.db import SessionFactory, close_engine, make_engine, session_factory
+from app.queue import Waker, waker
+from app.settings import Settings
+from app.storage.blobs import BlobStore
+from app.storage.database import DatabaseBlobStore
+
+REDIS_TIMEOUT_S = 1.0
+
+
+@dataclass(frozen=True)
+class State:
+    """One per application, from the start of its lifespan to the end.
+
+    `reading` makes sessions without BEGIN and COMMIT: two of five round trips for a request that only looks something
+    up. Each statement sees what is committed, as it would within a transaction (READ COMMITTED).
+    """
+
+    settings: Settings
+    sessions: SessionFactory
+    reading: SessionFactory
+    blobs: BlobStore
+    waker: Waker
+    redis: redis.Redis
+
+
+@contextmanager
+def serving(settings: Settings) -> Generator[State]:
+    """The state, closed at the end. Call it in the event loop. Nothing is connected to before it is used.
+
+    As many requests work at once as there are connections, so that none waits for one while it holds a thread.
+    """
+    engine = make_engine(settings.require("database_url"), settings.database_pool_size)
+    redis_url = settings.require("redis_url")
+    sessions = session_factory(engine)
+    client = redis.Redis.from_url(
+        redis_url, socket_timeout=REDIS_TIMEOUT_S, socket_connect_timeout=REDIS_TIMEOUT_S, retry=None
+    )
+    current_default_thread_limiter().total_tokens = 2 * settings.database_pool_size  # the pool may overflow by as many
+    try:
+        yield State(
+            settings=settings,
+            sessions=sessions,
+            reading=session_factory(engine.execution_options(isolation_level="AUTOCOMMIT")),
+            blobs=DatabaseBlobStore(sessions),
+            waker=waker(redis_url, settings),  # pyright: ignore[reportArgumentType] (frozen models are hashable)
+            redis=client,
+        )
+    finally:
+        client.close()
+        close_engine(engine)
+
+
+def state_of(connection: HTTPConnection) -> State:
+    """The state of the application that handles a request."""
+    state: State = connection.app.state.serving
+    return state

@@ -1,0 +1,1 @@
+"""The one list of tasks, methods and hyperparameters. Pure: the standard library and pydantic, nothing else."""

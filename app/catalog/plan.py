@@ -1,0 +1,77 @@
+"""What a child process is told to do: `plan.json` in its run directory. All paths are relative to that directory."""
+
+from typing import Annotated, Any, Literal
+
+from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
+
+from app.catalog.hyperparameters import Hyperparameters
+
+
+class Plan(BaseModel):
+    """Fields that every kind of plan has."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    job_id: str
+    attempt: int
+
+
+class DataFile(BaseModel):
+    """One prepared split: canonical records as Parquet, and where they came from."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    path: str
+    file_id: str
+    filename: str
+    sha256: str
+    rows: int
+
+
+class TrainingPlan(Plan):
+    """Fine-tune `base/` on `data/*.parquet` and leave the result in `artifact/`."""
+
+    kind: Literal["fine_tuning"] = "fine_tuning"
+    task: dict[str, Any] = Field(description="The task's options, `type` included.")
+    adaptation: dict[str, dict[str, Any]]
+    hyperparameters: Hyperparameters
+    seed: int
+    model: str = Field(description="Id of the base model, for the model card.")
+    fine_tuned_model: str = Field(description="Id the result will have.")
+    base: str
+    train: DataFile
+    validation: DataFile | None
+    test: DataFile | None
+    resume_from: str | None = Field(default=None, description="A checkpoint directory to go on from.")
+    checkpoint_interval_s: float = Field(
+        default=600.0, description="A checkpoint at least this often, besides every evaluation."
+    )
+
+
+class PreparationLimits(BaseModel):
+    """Bounds within which untrusted bytes are parsed."""
+
+    model_config = ConfigDict(extra="forbid", frozen=True)
+
+    max_decompressed_bytes: int
+    max_row_bytes: int
+    memory_bytes: int
+    timeout_s: float
+
+
+class PreparationPlan(Plan):
+    """Read `source` as records of `task` and leave them in `prepared/records.parquet`; the report is in the result."""
+
+    kind: Literal["preparation"] = "preparation"
+    source: str
+    filename: str
+    task: str
+    columns: dict[str, str]
+    model: str | None = Field(default=None, description="Id of the model whose tokens lengths are counted in.")
+    tokenizer: str | None = Field(default=None, description="Path of its `tokenizer.json`.")
+    max_length: int | None = Field(default=None, description="Its window in tokens.")
+    limits: PreparationLimits
+
+
+AnyPlan = Annotated[TrainingPlan | PreparationPlan, Field(discriminator="kind")]
+PLAN: TypeAdapter[TrainingPlan | PreparationPlan] = TypeAdapter(AnyPlan)

@@ -1,0 +1,155 @@
+"""Which format a file has. Its name is believed as far as its first bytes agree."""
+
+import json
+from dataclasses import dataclass
+from pathlib import PurePath
+from typing import Literal
+
+from app.datasets.encoding import wide_encoding
+from app.datasets.errors import UnreadableFileError
+from app.datasets.lines import UTF8_BOM
+from app.datasets.problems import Problem, shown
+from app.datasets.source import GZIP_MAGIC, Source
+
+FormatName = Literal["jsonl", "csv", "tsv", "parquet"]
+EXTENSIONS: dict[str, FormatName] = {
+    ".jsonl": "jsonl",
+    ".ndjson": "jsonl",
+    ".json": "jsonl",
+    ".csv": "csv",
+    ".tsv": "tsv",
+    ".tab": "tsv",
+    ".parquet": "parquet",
+    ".pq": "parquet",
+}
+HEAD_BYTES = 1 << 16
+ACCEPTED = "JSONL, CSV, TSV or Parquet, plain or gzip-compressed"
+# First bytes of what people upload instead, and how to get from there to something Tailor reads.
+FOREIGN: tuple[tuple[bytes, str, str], ...] = (
+    (b"PK\x03\x04", "a ZIP archive or an Excel workbook", "unpack it, or save the sheet as CSV (UTF-8)"),
+    (b"\xd0\xcf\x11\xe0\xa1\xb1\x1a\xe1", "an old Excel or Word file", "save the sheet as CSV (UTF-8)"),
+    (b"\x28\xb5\x2f\xfd", "Zstandard data", "decompress it with `unzstd`, or use gzip"),
+    (b"BZh", "bzip2 data", "decompress it with `bunzip2`, or use gzip"),
+    (b"\xfd7zXZ\0", "xz data", "decompress it with `unxz`, or use gzip"),
+    (b"7z\xbc\xaf\x27\x1c", "a 7-Zip archive", "unpack it, or use gzip"),
+    (GZIP_MAGIC, "gzip data inside gzip data", "decompress it once with `gunzip`"),
+    (b"ARROW1\0\0", "an Arrow IPC file", "write it as Parquet: `pyarrow.parquet.write_table`"),
+    (b"%PDF-", "a PDF document", "extract records from it first"),
+    (b"SQLite format 3\0", "an SQLite database", "export the table as CSV"),
+    (b"\x80\x04\x95", "a Python pickle", "write the records as JSONL; pickles are never read"),
+)
+
+
+@dataclass(frozen=True)
+class Detected:
+    """Format and encoding of a file, and a warning where its name says something else than its content."""
+
+    format: FormatName
+    encoding: Literal["utf-8", "utf-8-sig"] | None
+    warning: Problem | None
+
+
+def detect(source: Source) -> Detected:
+    """The format of `source`. Raises UnreadableFileError for what is no data file Tailor reads."""
+    head = source.head(HEAD_BYTES)
+    suffixes = [suffix.lower() for suffix in PurePath(source.filename).suffixes]
+    zipped = bool(suffixes) and suffixes[-1] in (".gz", ".gzip")
+    extension = suffixes[-1 - zipped] if len(suffixes) > zipped else ""
+    named = EXTENSIONS.get(extension)
+    content = _content(source, head, whole=len(head) < HEAD_BYTES)
+    if named == "parquet" and content != "parquet":
+        raise UnreadableFileError(
+            Problem(
+                "not_parquet",
+                f"the file is named {extension} and does not begin with Parquet's mark PAR1 "
+                f"(it begins with {shown(head[:16])})",
+                "upload the Parquet file itself, or name the file after what it is: .jsonl, .csv or .tsv",
+            )
+        )
+    warning = None
+    if zipped and source.compression is None:
+        warning = _mismatch(f"the file is named {suffixes[-1]} and is not compressed", "drop the extension")
+    if content is not None and named is not None and content != named:
+        warning = _mismatch(
+            f"the file is named {extension} and was read as {content}, which is what it holds",
+            f"name it .{content}",
+        )
+    found = content or named or _delimited(head)
+    if found == "parquet":
+        return Detected(found, None, warning)
+    return Detected(found, "utf-8-sig" if head.startswith(UTF8_BOM) else "utf-8", warning)
+
+
+def _content(source: Source, head: bytes, *, whole: bool) -> FormatName | None:
+    """What the content says beyond doubt; None where only the name can tell."""
+    if head.startswith((b"PAR1", b"PARE")):
+        return "parquet"
+    for magic, what, fix in FOREIGN:
+        if head.startswith(magic):
+            raise UnreadableFileError(Problem("unsupported_format", f"this is {what}; Tailor reads {ACCEPTED}", fix))
+    wide = wide_encoding(head)
+    if wide is not None:
+        raise UnreadableFileError(
+            Problem(
+                "not_utf8",
+                f"the file is {wide} text, not UTF-8",
+                f"convert it: {source.command(f'iconv -f {wide} -t UTF-8')}",
+                line=1,
+                column=1,
+            )
+        )
+    text = head.removeprefix(UTF8_BOM).lstrip()
+    if not text and whole:
+        raise UnreadableFileError(Problem("empty_file", "the file is empty", f"upload a file with records: {ACCEPTED}"))
+    _refuse_documents(source, text)
+    if b"\n" not in text and b"\r" in text.rstrip():
+        raise UnreadableFileError(
+            Problem(
+                "carriage_return_lines",
+                "the lines end in carriage returns only, as on old Macintosh systems",
+                "convert them: " + source.command(r"tr '\r' '\n'"),
+                line=1,
+            )
+        )
+    return "jsonl" if text.startswith(b"{") and _is_object(text.split(b"\n", 1)[0]) else None
+
+
+def _refuse_documents(source: Source, text: bytes) -> None:
+    """One JSON document over the whole file is a common export and no record a line."""
+    first = text.split(b"\n", 1)[0].strip()
+    if text.startswith(b"[") and (first == b"[" or first.removeprefix(b"[").lstrip().startswith((b"{", b"[", b"]"))):
+        kind, rewrite = "a JSON array", "jq -c '.[]'"
+    elif first == b"{":
+        kind, rewrite = "JSON objects written over several lines", "jq -c ."
+    else:
+        return
+    raise UnreadableFileError(
+        Problem(
+            "json_document",
+            f"the file looks like {kind}; JSONL has one object on each line",
+            f"convert it: {source.command(rewrite, '.jsonl')}",
+            line=1,
+            column=1,
+        )
+    )
+
+
+def _is_object(line: bytes) -> bool:
+    try:
+        return isinstance(json.loads(line), dict)
+    except (ValueError, RecursionError):
+        return False
+
+
+def _delimited(head: bytes) -> FormatName:
+    """CSV or TSV for a name that says nothing; JSONL where the first line has neither a comma nor a tab."""
+    first = head.split(b"\n", 1)[0]
+    if first.lstrip().startswith(b"{"):
+        return "jsonl"
+    if b"\t" in first:
+        return "tsv"
+    return "csv" if b"," in first or b";" in first else "jsonl"
+
+
+def _mismatch(message: str, fix: str) -> Problem:
+    return Problem("extension_mismatch", message, fix)

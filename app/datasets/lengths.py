@@ -1,0 +1,94 @@
+"""Length distributions of prepared texts, in characters and in tokens of a model."""
+
+from collections import Counter
+from collections.abc import Iterator
+from itertools import islice
+from pathlib import Path
+from typing import Any
+
+from tokenizers import Tokenizer
+
+from app.datasets.canonical import read_records
+from app.datasets.limits import Deadline
+from app.datasets.report import Percentiles, TokenReport
+
+# Beyond this many records every n-th is tokenised: the error of a share of 1 % is then below 0.1 points (95 %), and a
+# vocabulary of word pieces takes 75 µs of CPU time for a sentence, so that this costs some four seconds.
+SAMPLED_ROWS = 50_000
+BATCH_TEXTS = 1024
+BATCH_CHARACTERS = 1 << 20
+
+
+def percentiles(lengths: Counter[int]) -> Percentiles:
+    """Nearest-rank percentiles of a histogram {length: count} with at least one entry."""
+    total = lengths.total()
+    ordered = sorted(lengths.items())
+    found: list[int] = []
+    for percent in (5, 50, 95, 99):
+        rank, seen = max(1, -(-percent * total // 100)), 0
+        for length, count in ordered:
+            seen += count
+            if seen >= rank:
+                found.append(length)
+                break
+    p5, p50, p95, p99 = found
+    mean = round(sum(length * count for length, count in ordered) / total, 2)
+    return {"min": ordered[0][0], "p5": p5, "p50": p50, "p95": p95, "p99": p99, "max": ordered[-1][0], "mean": mean}
+
+
+def load_tokenizer(path: Path) -> Tokenizer:
+    """A tokenizer that neither cuts nor pads. Raises ValueError for a file that is none."""
+    try:
+        tokenizer = Tokenizer.from_file(str(path))
+    except Exception as error:  # the library raises nothing narrower
+        raise ValueError(str(error)) from error
+    tokenizer.no_truncation()
+    tokenizer.no_padding()
+    return tokenizer
+
+
+def token_lengths(
+    records: Path,
+    rows: int,
+    text_fields: list[str],
+    tokenizer: Tokenizer,
+    model: str | None,
+    max_length: int | None,
+    deadline: Deadline,
+) -> TokenReport:
+    """Tokens of each record, with the special tokens that the tokenizer adds."""
+    stride = -(-rows // SAMPLED_ROWS)
+    lengths: Counter[int] = Counter()
+    for batch in _batches(islice(_texts(records, text_fields), 0, None, stride)):
+        deadline.check()
+        lengths.update(map(len, tokenizer.encode_batch_fast(batch)))
+    sampled = lengths.total()
+    over = None
+    if max_length is not None:
+        over = sum(count for length, count in lengths.items() if length > max_length) / sampled
+    return {
+        "model": model,
+        "max_length": max_length,
+        "sampled_rows": sampled,
+        "lengths": percentiles(lengths),
+        "share_over_window": over,
+    }
+
+
+def _texts(records: Path, text_fields: list[str]) -> Iterator[Any]:
+    """One text a record; two text fields make the pair that a model reads together."""
+    for columns in read_records(records, text_fields):
+        yield from columns[0] if len(columns) == 1 else zip(*columns, strict=True)
+
+
+def _batches(texts: Iterator[Any]) -> Iterator[list[Any]]:
+    batch: list[Any] = []
+    characters = 0
+    for text in texts:
+        batch.append(text)
+        characters += len(text) if isinstance(text, str) else sum(map(len, text))
+        if len(batch) == BATCH_TEXTS or characters > BATCH_CHARACTERS:
+            yield batch
+            batch, characters = [], 0
+    if batch:
+        yield batch

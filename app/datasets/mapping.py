@@ -1,0 +1,177 @@
+"""Which column of a file feeds which field of a task's records."""
+
+import difflib
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from typing import Literal
+
+from app.catalog.tasks import TASKS, RecordField, TaskSpec
+from app.datasets.problems import Problem, Problems, listed, shown
+
+# What records of other tasks look like, by the column names of the exports people hold.
+SIGNATURES: tuple[tuple[str, tuple[frozenset[str], ...]], ...] = (
+    ("text-classification", (frozenset({"text", "label"}),)),
+    (
+        "token-classification",
+        tuple(frozenset({words, tags}) for words in ("tokens", "words") for tags in ("ner_tags", "tags", "labels")),
+    ),
+    ("question-answering", (frozenset({"context", "question"}), frozenset({"data", "version"}))),
+    ("translation", (frozenset({"source", "target"}), frozenset({"translation"}))),
+    ("summarization", (frozenset({"document", "summary"}), frozenset({"article", "highlights"}))),
+    ("text-generation", (frozenset({"messages"}), frozenset({"prompt", "completion"}))),
+)
+
+
+@dataclass(frozen=True)
+class FieldColumn:
+    """The column that feeds a field, and how it was found."""
+
+    column: str
+    found_by: Literal["mapping", "name", "alias"]
+
+
+def map_columns(
+    task: TaskSpec, asked: Mapping[str, str], columns: Sequence[str], problems: Problems
+) -> dict[str, FieldColumn]:
+    """A column for every field of `task`: the one asked for, else of its name, else of the only alias there is.
+
+    Names are compared without case and surrounding space. What cannot be mapped is added to `problems`.
+    """
+    names = [field.name for field in task.fields]
+    for name in asked:
+        if name not in names:
+            problems.add(_unknown_field(task, name, names))
+    mapped: dict[str, FieldColumn] = {}
+    missing: list[RecordField] = []
+    for field in sorted(task.fields, key=lambda field: field.name not in asked):
+        taken = {found.column for found in mapped.values()}
+        if field.name in asked:
+            found = _asked(field, asked[field.name], columns, taken, problems)
+        else:
+            found = _guess(field, [column for column in columns if column not in taken], problems)
+            if found is None:
+                missing.append(field)
+        if isinstance(found, FieldColumn):
+            mapped[field.name] = found
+    if missing:
+        _report_missing(task, missing, mapped, columns, problems)
+    return mapped
+
+
+def _asked(
+    field: RecordField, column: str, columns: Sequence[str], taken: set[str], problems: Problems
+) -> FieldColumn | None:
+    if column in taken:
+        problems.add(
+            Problem(
+                "column_used_twice",
+                f"`columns` maps {shown(field.name)} to {shown(column)}, which already feeds another field",
+                f"map each field to a column of its own; the columns are {listed(columns)}",
+                field=field.name,
+                param="columns",
+            )
+        )
+    elif column in columns:
+        return FieldColumn(column, "mapping")
+    else:
+        problems.add(
+            Problem(
+                "missing_column",
+                f"`columns` maps {shown(field.name)} to {shown(column)}, and the file has no such column; "
+                f"it has {listed(columns)}",
+                f"pass `columns`, for example {_example({field.name: _close(column, columns) or '<column>'})}",
+                field=field.name,
+                param="columns",
+            )
+        )
+    return None
+
+
+def _guess(field: RecordField, columns: list[str], problems: Problems) -> FieldColumn | Literal["ambiguous"] | None:
+    """The column of the field's name or of one alias. Several candidates are a problem, not a choice."""
+    if field.name in columns:
+        return FieldColumn(field.name, "name")
+    for names, found_by in (((field.name,), "name"), (field.aliases, "alias")):
+        candidates = [column for column in columns if column.strip().casefold() in names]
+        if len(candidates) == 1:
+            return FieldColumn(candidates[0], "name" if found_by == "name" else "alias")
+        if candidates:
+            problems.add(
+                Problem(
+                    "ambiguous_column",
+                    f"the field {shown(field.name)} may be any of the columns {listed(candidates)}",
+                    f"pass `columns`, for example {_example({field.name: candidates[0]})}",
+                    field=field.name,
+                    param="columns",
+                )
+            )
+            return "ambiguous"
+    return None
+
+
+def _report_missing(
+    task: TaskSpec,
+    missing: list[RecordField],
+    mapped: Mapping[str, FieldColumn],
+    columns: Sequence[str],
+    problems: Problems,
+) -> None:
+    other = _looks_like(columns)
+    if other is not None and other != task.name:
+        problems.add(
+            Problem(
+                "wrong_task",
+                f"the columns {listed(columns)} look like {other} data, and the file was read for {task.name}, which "
+                f"needs {listed([field.name for field in task.fields])}",
+                f"upload it for the task {other}, or pass `columns` if it is {task.name} data after all"
+                if other in TASKS
+                else f"pass `columns` if it is {task.name} data after all; Tailor's tasks are {listed(tuple(TASKS))}",
+                param="columns",
+            )
+        )
+        return
+    left = [column for column in columns if column not in {found.column for found in mapped.values()}]
+    for field in missing:
+        near = _close(field.name, left) or (left[0] if left else "<column>")
+        example = {name: found.column for name, found in mapped.items()} | {field.name: near}
+        order = {field.name: example[field.name] for field in task.fields if field.name in example}
+        hint = "; the first line must name the columns" if _no_header(columns) else ""
+        problems.add(
+            Problem(
+                "missing_column",
+                f"no column for the field {shown(field.name)}; the file has {listed(columns)}{hint}",
+                f"name the column {shown(field.name)}, or pass `columns`, for example {_example(order)}",
+                field=field.name,
+                param="columns",
+            )
+        )
+
+
+def _no_header(columns: Sequence[str]) -> bool:
+    """Whether the names look like data: long, or a number."""
+    return any(len(column) > 40 or column.strip().isdigit() for column in columns)
+
+
+def _unknown_field(task: TaskSpec, name: str, names: list[str]) -> Problem:
+    return Problem(
+        "unknown_field",
+        f"`columns` maps {shown(name)}, and records of {task.name} have no such field; they have {listed(names)}",
+        f"write {shown(_close(name, names) or names[0])} instead",
+        field=name,
+        param="columns",
+    )
+
+
+def _looks_like(columns: Sequence[str]) -> str | None:
+    names = {column.strip().casefold() for column in columns}
+    return next((task for task, signs in SIGNATURES if any(sign <= names for sign in signs)), None)
+
+
+def _close(name: str, names: Sequence[str]) -> str | None:
+    folded = {candidate.casefold(): candidate for candidate in names}
+    near = difflib.get_close_matches(name.casefold(), list(folded), n=1, cutoff=0.6)
+    return folded[near[0]] if near else None
+
+
+def _example(columns: Mapping[str, str]) -> str:
+    return "{" + ", ".join(f'"{field}": "{column}"' for field, column in columns.items()) + "}"

@@ -1,0 +1,86 @@
+"""The preparation report: what a data set holds, as the client reads it from `/v1/files/{id}/report`.
+
+Positions are lines for text formats and record numbers for Parquet (`unit`), both from 1.
+"""
+
+from typing import Literal, TypedDict
+
+from app.datasets.problems import ProblemSummary, Unit
+
+
+class FieldReport(TypedDict):
+    """Where a field of the records came from."""
+
+    column: str
+    found_by: Literal["mapping", "name", "alias"]
+
+
+class Percentiles(TypedDict):
+    """Distribution of a length; percentiles are nearest-rank."""
+
+    min: int
+    p5: int
+    p50: int
+    p95: int
+    p99: int
+    max: int
+    mean: float
+
+
+class TokenReport(TypedDict):
+    """Lengths in tokens of a model, its special tokens included.
+
+    `share_over_window` of the sampled texts are longer than `max_length` and will be read in several windows.
+    """
+
+    model: str | None
+    max_length: int | None
+    sampled_rows: int
+    lengths: Percentiles
+    share_over_window: float | None
+
+
+class DuplicateExample(TypedDict):
+    """One text that stands in several records: the first of their positions, and its labels."""
+
+    rows: list[int]
+    labels: list[str]
+
+
+class DuplicateReport(TypedDict):
+    """Texts that are equal after NFC, case folding and collapsing white space.
+
+    `texts` occur more than once and fill `rows` records; of `conflicting_texts` not all records have the same label.
+    """
+
+    checked_rows: int
+    texts: int
+    rows: int
+    same_label_texts: int
+    conflicting_texts: int
+    conflicting_rows: int
+    examples: list[DuplicateExample]
+
+
+class Report(TypedDict):
+    """The report of a file that was prepared. `problems` is empty: a file with problems is not prepared."""
+
+    task: str
+    filename: str
+    format: Literal["jsonl", "csv", "tsv", "parquet"]
+    compression: Literal["gzip"] | None
+    encoding: str | None
+    delimiter: str | None
+    bytes: int
+    rows: int
+    unit: Unit
+    blank_lines: int
+    fields: dict[str, FieldReport]
+    unused_columns: list[str]
+    labels: dict[str, int] | None
+    characters: Percentiles
+    tokens: TokenReport | None
+    tokens_reason: str | None
+    duplicates: DuplicateReport
+    problems: list[ProblemSummary]
+    warnings: list[ProblemSummary]

@@ -1,0 +1,114 @@
+"""What prepared records look like: labels, lengths, duplicates, and what a careful person would want to know."""
+
+import re
+from collections import Counter
+from dataclasses import dataclass
+from pathlib import Path
+from typing import cast
+
+from app.catalog.tasks import RecordField
+from app.datasets.canonical import ROW, read_records
+from app.datasets.duplicates import DuplicateFinder
+from app.datasets.lengths import percentiles
+from app.datasets.limits import Deadline
+from app.datasets.problems import Problem, Problems, listed
+from app.datasets.report import DuplicateReport, Percentiles
+
+IMBALANCE = 10
+FEW_ROWS = 5
+WORD = re.compile(r"\w")
+HTML = re.compile(
+    r"&(?:[a-z]{2,8}|#\d{1,7}|#x[0-9a-f]{1,6});|</?(?:br|p|div|span|a|b|i|em|strong|li|img)\b[^<>]*>", re.I
+)
+
+
+@dataclass(frozen=True)
+class Survey:
+    """Counts over all records; warnings go to the collector that was passed."""
+
+    labels: dict[str, int] | None
+    characters: Percentiles
+    duplicates: DuplicateReport
+
+
+def survey(
+    records: Path, fields: tuple[RecordField, ...], memory_bytes: int, deadline: Deadline, warnings: Problems
+) -> Survey:
+    """Read the prepared records once, batch by batch."""
+    text_fields = [field.name for field in fields if field.type == "text"]
+    label_field = next((field.name for field in fields if field.type == "label"), None)
+    columns = [*text_fields, *([label_field] if label_field else []), ROW]
+    labels: Counter[str] = Counter()
+    characters: Counter[int] = Counter()
+    duplicates = DuplicateFinder(memory_bytes)
+    for batch in read_records(records, columns):
+        deadline.check()
+        rows = cast(list[int], batch[-1])
+        texts = cast(list[list[str]], batch[: len(text_fields)])
+        whole = texts[0] if len(texts) == 1 else ["\n".join(parts) for parts in zip(*texts, strict=True)]
+        batch_labels = cast(list[str], batch[len(text_fields)]) if label_field else None
+        duplicates.add(whole, batch_labels, rows)
+        characters.update(map(len, whole))
+        if batch_labels is not None:
+            labels.update(batch_labels)
+        for name, column in zip(text_fields, texts, strict=True):
+            _look_at(column, rows, name, warnings)
+    found = duplicates.report()
+    _warn_of_duplicates(found, warnings)
+    if label_field:
+        _warn_of_labels(labels, warnings)
+    return Survey(dict(labels.most_common()) if label_field else None, percentiles(characters), found)
+
+
+def _look_at(texts: list[str], rows: list[int], field: str, warnings: Problems) -> None:
+    find_word, find_html = WORD.search, HTML.search
+    wordless = [row for text, row in zip(texts, rows, strict=True) if not find_word(text)]
+    for row in wordless:
+        message, fix = "a text without a letter or digit", "check that it is meant to be classified"
+        warnings.add(Problem("no_words", message, fix, line=row, field=field))
+    damaged = [row for text, row in zip(texts, rows, strict=True) if "\ufffd" in text]
+    for row in damaged:
+        message = "a replacement character (U+FFFD) stands where a character was lost in an earlier conversion"
+        fix = "convert the original again with the right encoding"
+        warnings.add(Problem("replacement_character", message, fix, line=row, field=field))
+    marked = [row for text, row in zip(texts, rows, strict=True) if ("<" in text or "&" in text) and find_html(text)]
+    for row in marked:
+        message, fix = "HTML markup or entities in the text", "strip the markup (`html.unescape` decodes entities)"
+        warnings.add(Problem("html", message, fix, line=row, field=field))
+
+
+def _warn_of_duplicates(found: DuplicateReport, warnings: Problems) -> None:
+    first = found["examples"][0]["rows"][0] if found["examples"] else None
+    if found["conflicting_texts"]:
+        labels = listed(found["examples"][0]["labels"])
+        message = f"the same text has different labels ({labels})"
+        fix = "decide on one label for each text"
+        warnings.add(Problem("conflicting_duplicates", message, fix, line=first), found["conflicting_texts"])
+    if found["same_label_texts"]:
+        message = "the same text with the same label stands in several records"
+        fix = "remove the copies, unless they are meant to weigh more"
+        line = None if found["conflicting_texts"] else first
+        warnings.add(Problem("duplicates", message, fix, line=line), found["same_label_texts"])
+
+
+def _warn_of_labels(labels: Counter[str], warnings: Problems) -> None:
+    if len(labels) == 1:
+        message = f"all records have the label {listed(list(labels))}"
+        warnings.add(Problem("single_label", message, "add records of another label; training needs at least two"))
+        return
+    (_, most), *_, (_, least) = labels.most_common()
+    if most >= IMBALANCE * least:
+        message = f"the most frequent label has {most:,} records, the rarest {least:,}"
+        fix = 'set the hyperparameter class_weights to "balanced", or add records of rare labels'
+        warnings.add(Problem("class_imbalance", message, fix))
+    rare = [label for label, count in labels.items() if count < FEW_ROWS]
+    if rare:
+        message = f"fewer than {FEW_ROWS} records for the labels {listed(rare, 10)}"
+        warnings.add(Problem("rare_labels", message, "add records, or merge rare labels"), len(rare))
+    spellings: dict[str, list[str]] = {}
+    for label in labels:
+        spellings.setdefault(label.casefold(), []).append(label)
+    for names in spellings.values():
+        if len(names) > 1:
+            message = f"the labels {listed(names)} differ only in case and are different classes"
+            warnings.add(Problem("label_case", message, "write each label in one way"))

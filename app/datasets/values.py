@@ -1,0 +1,166 @@
+"""From a value in a file to the canonical string of a record, or to what is wrong with it."""
+
+import math
+from collections.abc import Callable
+from dataclasses import dataclass
+from decimal import Decimal
+from typing import Any
+
+from app.datasets.problems import shown
+
+LONGEST_LABEL = 256
+
+
+class Missing:
+    """The record has no such field, which is not the same as null."""
+
+
+MISSING = Missing()
+
+
+class InvalidValueError(Exception):
+    """The value cannot be used; `code`, `message` and `fix` become a problem."""
+
+    def __init__(self, code: str, message: str, fix: str) -> None:
+        super().__init__(message)
+        self.code = code
+        self.message = message
+        self.fix = fix
+
+
+def text(value: object) -> str:
+    """A text, unchanged. Raises InvalidValueError for what is no text or an empty one."""
+    if type(value) is not str:
+        value = _string(value, "text")
+    if not value or value.isspace():
+        raise InvalidValueError("empty_text", "the text is empty", "fill it in, or leave the record out")
+    _check_characters(value)
+    return value
+
+
+def label(value: object) -> str:
+    """A class label: strings without surrounding space, integers and whole floats in digits, booleans in lower case."""
+    if type(value) is not str:
+        value = _number_label(value) if isinstance(value, int | float | Decimal) else _string(value, "label")
+    name = value.strip()
+    if not name:
+        raise InvalidValueError("empty_label", "the label is empty", "give the record a label, or leave it out")
+    if len(name) > LONGEST_LABEL:
+        raise InvalidValueError(
+            "label_too_long",
+            f"a label of {len(name):,} characters, {shown(name)}; at most {LONGEST_LABEL} are allowed",
+            "check that text and label are not swapped; map them with `columns`",
+        )
+    _check_characters(name)
+    return name
+
+
+def texts(values: list[Any]) -> list[str] | None:
+    """The same for many values at once, much faster; None where one is not fine as it stands."""
+    if set(map(type, values)) != {str} or not all(values) or any(map(str.isspace, values)):
+        return None
+    together = "".join(values)
+    if "\0" in together or not (together.isascii() or _is_encodable(together)):
+        return None
+    return values
+
+
+def labels(values: list[Any]) -> list[str] | None:
+    """The same for many values at once, judging each different one once; None where one is wrong or has space."""
+    kinds: set[type] = set(map(type, values))
+    if len(kinds) != 1 or not kinds <= {str, int, bool, float}:
+        return None
+    try:
+        names = {value: label(value) for value in set(values)}
+    except InvalidValueError:
+        return None
+    if str not in kinds:
+        return [names[value] for value in values]
+    return values if all(name is value for value, name in names.items()) else None
+
+
+@dataclass(frozen=True)
+class Canonical:
+    """How values of one field type become strings: one at a time, with what is wrong, or many at once."""
+
+    one: Callable[[object], str]
+    many: Callable[[list[Any]], list[str] | None]
+
+
+CANONICAL: dict[str, Canonical] = {"text": Canonical(text, texts), "label": Canonical(label, labels)}
+
+
+def _string(value: object, kind: str) -> str:
+    if isinstance(value, str):
+        return value
+    if value is MISSING:
+        raise InvalidValueError("missing_field", "the field is missing", "give every record the same fields")
+    if value is None:
+        raise InvalidValueError(f"empty_{kind}", f"the {kind} is null", f"give a {kind}, or leave the record out")
+    if isinstance(value, bytes):
+        try:
+            return value.decode()
+        except UnicodeDecodeError:
+            raise InvalidValueError(
+                "not_utf8", f"bytes that are not UTF-8, {shown(value)}", "write the column as UTF-8 strings"
+            ) from None
+    if kind == "label" and isinstance(value, list):
+        raise InvalidValueError(
+            "label_is_list",
+            f"the label is a list, {shown(value)}; each text has exactly one label here",
+            "give one label as a string or an integer",
+        )
+    raise InvalidValueError(
+        f"{kind}_is_{_kind_of(value)}",
+        f"expected a string, found a {_kind_of(value)}, {shown(value)}",
+        'write it as a string: "…"' if isinstance(value, int | float) else f"give one string as the {kind}",
+    )
+
+
+def _number_label(value: bool | float | Decimal) -> str:
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int):
+        return str(value)
+    if not math.isfinite(value):
+        raise InvalidValueError("empty_label", f"the label is {value}", "give the record a label, or leave it out")
+    if value != int(value):
+        raise InvalidValueError(
+            "label_is_fraction",
+            f"the label is {value}; a class is a string or a whole number",
+            'for classes write them as strings, such as "0.5"; scores need a regression task',
+        )
+    return str(int(value))
+
+
+def _kind_of(value: object) -> str:
+    names: dict[type, str] = {
+        bool: "boolean",
+        int: "number",
+        float: "number",
+        Decimal: "number",
+        list: "list",
+        dict: "object",
+    }
+    return names.get(type(value), type(value).__name__)
+
+
+def _check_characters(value: str) -> None:
+    if "\0" in value:
+        raise InvalidValueError("nul_character", "the value holds U+0000", "remove the NUL character from the value")
+    try:
+        value.encode()
+    except UnicodeEncodeError as error:
+        raise InvalidValueError(
+            "lone_surrogate",
+            f"half of a surrogate pair, {value[error.start]!a}, stands alone at character {error.start + 1}",
+            "write the whole character; text cut in the middle of an emoji leaves such halves",
+        ) from None
+
+
+def _is_encodable(value: str) -> bool:
+    try:
+        value.encode()
+    except UnicodeEncodeError:
+        return False
+    return True

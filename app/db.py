@@ -1,0 +1,98 @@
+"""The database: engine, sessions, work after a commit, migration. One request or one worker step is one transaction."""
+
+from collections.abc import Callable, Generator
+from contextlib import contextmanager
+from pathlib import Path
+
+import alembic.command
+from alembic.config import Config
+from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy.engine.interfaces import DBAPIConnection
+from sqlalchemy.orm import Session, sessionmaker
+
+MIGRATIONS = Path(__file__).parent.parent / "migrations"
+CONNECT_TIMEOUT_S = 5
+
+SessionFactory = sessionmaker[Session]
+
+
+def sqlalchemy_url(database_url: str) -> str:
+    """The URL with the psycopg 3 driver named, whatever PostgreSQL scheme the user wrote."""
+    _, _, rest = database_url.partition("://")
+    return f"postgresql+psycopg://{rest}"
+
+
+def make_engine(database_url: str, pool_size: int = 5) -> Engine:
+    """An engine whose connections are checked before use: a restarted server costs a reconnect, not an error."""
+    return create_engine(
+        sqlalchemy_url(database_url),
+        pool_size=pool_size,
+        max_overflow=pool_size,
+        pool_timeout=CONNECT_TIMEOUT_S,
+        pool_pre_ping=True,
+        connect_args={"connect_timeout": CONNECT_TIMEOUT_S, "options": "-c timezone=UTC"},
+    )
+
+
+def close_engine(engine: Engine) -> None:
+    """Close every connection; one that a request or a thread still uses is closed when it comes back."""
+
+    def close(connection: DBAPIConnection | None, _: object) -> None:
+        if connection is not None:
+            connection.close()
+
+    event.listen(engine.pool, "checkin", close)
+    engine.dispose()
+
+
+def session_factory(engine: Engine) -> SessionFactory:
+    """Sessions that keep loaded values after a commit: nothing is reloaded behind the caller's back."""
+    return sessionmaker(engine, expire_on_commit=False)
+
+
+@contextmanager
+def transaction(sessions: SessionFactory) -> Generator[Session]:
+    """One transaction: committed at the end, rolled back on any exception."""
+    with sessions() as session, session.begin():
+        yield session
+
+
+def after_commit(session: Session, function: Callable[[], None]) -> None:
+    """Call `function` once this session's transaction has committed; drop it on rollback. Equal functions run once."""
+    waiting: list[Callable[[], None]] = session.info.setdefault("after_commit", [])
+    if function not in waiting:
+        waiting.append(function)
+
+
+@event.listens_for(Session, "after_commit")
+def _run_after_commit(session: Session) -> None:
+    for function in session.info.pop("after_commit", []):
+        function()
+
+
+@event.listens_for(Session, "after_rollback")
+def _drop_after_rollback(session: Session) -> None:
+    session.info.pop("after_commit", None)
+
+
+def alembic_config(database_url: str) -> Config:
+    """Alembic's configuration for a database; needs no ini file."""
+    config = Config()
+    config.set_main_option("script_location", str(MIGRATIONS))
+    config.attributes["database_url"] = database_url
+    return config
+
+
+def migrate(database_url: str) -> None:
+    """Bring the schema to the newest version. Two at once wait for each other."""
+    alembic.command.upgrade(alembic_config(database_url), "head")
+
+
+def is_migrated(session: Session) -> bool:
+    """Whether the schema is the one this code was written for."""
+    if session.scalar(text("SELECT to_regclass('alembic_version')")) is None:
+        return False
+    return session.scalar(text("SELECT version_num FROM alembic_version")) == SCHEMA_VERSION
+
+
+SCHEMA_VERSION = "0001"

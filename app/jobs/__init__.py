@@ -1,0 +1,1 @@
+"""The heart: what a job is, who holds it, how it ends."""

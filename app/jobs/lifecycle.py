@@ -1,0 +1,55 @@
+"""States of a job and the one function that changes them.
+
+validating_files -> queued -> running -> succeeded | failed | cancelled; a running job goes back to queued when its
+worker is lost or drained.
+"""
+
+from collections.abc import Callable
+from typing import Any
+
+from sqlalchemy import ColumnElement, func, update
+from sqlalchemy.orm import Session
+
+from app.jobs import events
+from app.jobs.events import Event
+from app.tables import TERMINAL_STATUSES, Job
+
+NEXT: dict[str, frozenset[str]] = {
+    "validating_files": frozenset({"queued", "failed", "cancelled"}),
+    "queued": frozenset({"running", "cancelled"}),
+    "running": frozenset({"succeeded", "failed", "cancelled", "queued"}),
+    "succeeded": frozenset(),
+    "failed": frozenset(),
+    "cancelled": frozenset(),
+}
+
+
+def change(
+    session: Session,
+    to: str,
+    *guards: ColumnElement[bool],
+    event: Callable[[Job], Event],
+    **values: Any,
+) -> list[Job]:
+    """Move every job that meets the guards and may go there to state `to`, and append its event.
+
+    One UPDATE: of two callers with the same guard, one changes the job and the other gets an empty list. Leaving
+    `running` gives up the lease, and an end sets `finished_at`. Returns the jobs as they are afterwards.
+    """
+    sources = [state for state, following in NEXT.items() if to in following]
+    if to != "running":
+        values |= {"lease_token": None, "lease_owner": None, "lease_expires_at": None}
+    if to in TERMINAL_STATUSES:
+        values |= {"finished_at": func.now(), "estimated_finish": None}
+    changed = session.scalars(
+        update(Job).where(Job.status.in_(sources), *guards).values(status=to, **values).returning(Job),
+        execution_options={"populate_existing": True, "synchronize_session": False},
+    ).all()
+    for job in changed:
+        events.append(session, job.id, [event(job)])
+    return list(changed)
+
+
+def next_states(status: str) -> list[str]:
+    """What may follow a state, for error messages."""
+    return sorted(NEXT[status])

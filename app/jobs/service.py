@@ -1,0 +1,216 @@
+"""What clients do with fine-tuning jobs: create, list, look at, cancel."""
+
+import secrets
+from collections.abc import Mapping
+from dataclasses import dataclass, field
+from typing import Any
+
+from sqlalchemy import func, select, update
+from sqlalchemy.orm import Session
+
+from app.catalog.hyperparameters import Hyperparameters
+from app.catalog.tasks import DEFAULT_TASK
+from app.errors import AppError, not_found
+from app.files.lookup import get_file
+from app.jobs import columns as task_columns
+from app.jobs import events, preparations, validation
+from app.jobs.events import Event
+from app.jobs.lifecycle import change, next_states
+from app.jobs.preparations import Reading
+from app.projects import Caller
+from app.registry import models
+from app.settings import Settings
+from app.tables import TERMINAL_STATUSES, Checkpoint, File, Job, new_id
+
+MAX_SEED = 2**31 - 1
+
+
+@dataclass(frozen=True)
+class NewJob:
+    """A fine-tuning job as asked for, already of the right types."""
+
+    model: str
+    training_file: str
+    validation_file: str | None = None
+    test_file: str | None = None
+    suffix: str | None = None
+    seed: int | None = None
+    metadata: Mapping[str, str] = field(default_factory=dict[str, str])
+    hyperparameters: Hyperparameters = field(default_factory=Hyperparameters)
+    task: Mapping[str, Any] | None = None
+    columns: Mapping[str, str] = field(default_factory=dict[str, str])
+    adaptation: Mapping[str, Any] = field(default_factory=dict[str, Any])
+
+
+def create(session: Session, caller: Caller, new: NewJob, settings: Settings) -> Job:
+    """Write the job and ask for the preparations it waits for. Raises AppError 400 for what does not exist or fit."""
+    files = {
+        param: get_file(session, caller.project_id, file_id, param=param, status=400, lock=True)
+        for param in ("training_file", "validation_file", "test_file")
+        if (file_id := getattr(new, param)) is not None
+    }
+    for param, file in files.items():
+        if file.purpose not in ("fine-tune", "evals", "user_data"):
+            raise AppError(
+                400,
+                "wrong_purpose",
+                f"{param} {file.id} was uploaded with purpose {file.purpose!r}; upload it with purpose 'fine-tune'.",
+                param,
+            )
+    task = dict(new.task) if new.task else {"type": files["training_file"].task or DEFAULT_TASK}
+    base = models.get_base(session, caller.project_id, new.model, task["type"], hub=settings.hub == "on")
+    columns = dict(new.columns)
+    task_columns.check(task["type"], columns)
+    prepared = {
+        param: preparations.ensure(
+            session,
+            file,
+            Reading(task["type"], columns or file.columns, base.id),
+            max_attempts=settings.max_attempts,
+        ).id
+        for param, file in files.items()
+    }
+    job = Job(
+        id=new_id("ftjob"),
+        project_id=caller.project_id,
+        kind="fine_tuning",
+        queue="training",
+        status="validating_files",
+        model=base.id,
+        suffix=new.suffix,
+        seed=new.seed if new.seed is not None else secrets.randbelow(MAX_SEED + 1),
+        metadata_=dict(new.metadata),
+        training_file=new.training_file,
+        validation_file=new.validation_file,
+        test_file=new.test_file,
+        training_preparation=prepared["training_file"],
+        validation_preparation=prepared.get("validation_file"),
+        test_preparation=prepared.get("test_file"),
+        hyperparameters=new.hyperparameters.model_dump(mode="json"),
+        max_attempts=settings.max_attempts,
+        spec={
+            "task": task,
+            "adaptation": dict(new.adaptation),
+            "columns": columns,
+            "fine_tuned_model": models.fine_tuned_id(base.id, caller.project, new.suffix),
+        },
+    )
+    session.add(job)
+    session.flush()
+    named = ", ".join(f"{param.removesuffix('_file')} file {file.id}" for param, file in files.items())
+    events.append(
+        session, job.id, [Event(f"Created fine-tuning job: {job.id}"), Event(f"Validating {named}", data=prepared)]
+    )
+    validation.advance(session)
+    session.refresh(job)
+    return job
+
+
+def get(session: Session, caller: Caller, job_id: str) -> Job:
+    """The job. Raises AppError 404 if the project has none with this id."""
+    job = session.scalar(
+        select(Job).where(Job.id == job_id, Job.project_id == caller.project_id, Job.kind == "fine_tuning")
+    )
+    if job is None:
+        raise not_found("job", job_id)
+    return job
+
+
+def page(
+    session: Session,
+    caller: Caller,
+    *,
+    after: str | None,
+    limit: int,
+    metadata: Mapping[str, str] | None = None,
+    status: str | None = None,
+) -> tuple[list[Job], bool]:
+    """Jobs newest first, and whether there are more.
+
+    `metadata` pairs must all be on the job; an empty mapping asks for jobs without any.
+    """
+    query = select(Job).where(Job.project_id == caller.project_id, Job.kind == "fine_tuning")
+    if metadata:
+        query = query.where(Job.metadata_.contains(dict(metadata)))
+    elif metadata is not None:
+        query = query.where(Job.metadata_ == {})
+    if status is not None:
+        query = query.where(Job.status == status)
+    if after is not None:
+        query = query.where(Job.seq < get(session, caller, after).seq)
+    rows = list(session.scalars(query.order_by(Job.seq.desc()).limit(limit + 1)))
+    return rows[:limit], len(rows) > limit
+
+
+def cancel(session: Session, caller: Caller, job_id: str) -> Job:
+    """Cancel at once what no worker holds; ask the worker of a running job. Asking again changes nothing.
+
+    Raises AppError 409 for a job that ended otherwise.
+    """
+    job = get(session, caller, job_id)
+    change(
+        session,
+        "cancelled",
+        Job.id == job.id,
+        Job.status != "running",
+        cancel_requested_at=func.now(),
+        event=lambda _: Event("Job cancelled"),
+    )
+    asked = session.execute(
+        update(Job)
+        .where(Job.id == job.id, Job.status == "running", Job.cancel_requested_at.is_(None))
+        .values(cancel_requested_at=func.now())
+        .returning(Job.id),
+        execution_options={"synchronize_session": False},
+    ).one_or_none()
+    if asked is not None:
+        events.append(session, job.id, [Event("Cancel requested; the worker stops at its next sign of life")])
+    session.refresh(job)
+    if job.status in TERMINAL_STATUSES and job.status != "cancelled":
+        raise AppError(
+            409,
+            "job_already_ended",
+            f"Job {job.id} has already {job.status}; only a job that has not ended can be cancelled.",
+            extra={"allowed": next_states(job.status)},
+        )
+    return job
+
+
+def checkpoints(
+    session: Session, caller: Caller, job_id: str, *, after: str | None, limit: int
+) -> tuple[list[Checkpoint], bool]:
+    """A job's checkpoints, newest first, and whether there are more."""
+    job = get(session, caller, job_id)
+    query = select(Checkpoint).where(Checkpoint.job_id == job.id)
+    if after is not None:
+        cursor = session.scalar(select(Checkpoint.seq).where(Checkpoint.job_id == job.id, Checkpoint.id == after))
+        if cursor is None:
+            raise not_found("checkpoint", after, "after")
+        query = query.where(Checkpoint.seq < cursor)
+    rows = list(session.scalars(query.order_by(Checkpoint.seq.desc()).limit(limit + 1)))
+    return rows[:limit], len(rows) > limit
+
+
+def unfinished_jobs_of_file(session: Session, file: File) -> list[str]:
+    """Fine-tuning jobs that still need the file."""
+    uses = (Job.training_file == file.id) | (Job.validation_file == file.id) | (Job.test_file == file.id)
+    query = select(Job.id).where(uses, Job.status.not_in(TERMINAL_STATUSES)).order_by(Job.seq)
+    return list(session.scalars(query.limit(10)))
+
+
+def unfinished_jobs_of_model(session: Session, model_id: str) -> list[str]:
+    """Fine-tuning jobs that still need the model as their base."""
+    query = select(Job.id).where(Job.model == model_id, Job.status.not_in(TERMINAL_STATUSES)).order_by(Job.seq)
+    return list(session.scalars(query.limit(10)))
+
+
+def delete_model(session: Session, caller: Caller, model_id: str) -> None:
+    """Delete a fine-tuned model. Raises AppError 404, 403 for a base model, 409 while an unfinished job needs it.
+
+    The lock makes a job that is being created on this model come first or not at all.
+    """
+    model = models.get(session, caller.project_id, model_id)
+    session.refresh(model, with_for_update=True)
+    if model.deleted_at is not None:
+        raise not_found("model", model_id, "model")
+    models.delete(session, model, unfinished_jobs=unfinished_jobs_of_model(session, model.id))

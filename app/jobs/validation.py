@@ -1,0 +1,137 @@
+"""From `validating_files` to `queued` or `failed`: what can be known of a job's files before it takes a device."""
+
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import exists, select
+from sqlalchemy.orm import Session
+
+from app.jobs.events import Event
+from app.jobs.leases import JobError
+from app.jobs.lifecycle import change
+from app.tables import File, Job, Preparation
+
+SHOWN_LABELS = 10
+
+
+@dataclass(frozen=True)
+class PreparedFile:
+    """A file of a job, its preparation, and the job field that names it."""
+
+    param: str
+    file: File
+    preparation: Preparation
+
+
+def advance(session: Session) -> list[Job]:
+    """Move every job whose files are all prepared. Returns those that were queued.
+
+    Safe to call at any time and by many: jobs that somebody else is moving are skipped.
+    """
+    pending = exists().where(
+        Preparation.status == "pending",
+        Preparation.id.in_((Job.training_preparation, Job.validation_preparation, Job.test_preparation)),
+    )
+    ready = session.scalars(
+        select(Job)
+        .where(Job.status == "validating_files", ~pending)
+        .order_by(Job.seq)
+        .with_for_update(key_share=True, skip_locked=True)
+    ).all()
+    return [job for job in ready if _advance_one(session, job)]
+
+
+def _advance_one(session: Session, job: Job) -> bool:
+    problem = find_problem(job.hyperparameters, _files_of(session, job), job)
+    if problem is None:
+        return bool(
+            change(
+                session,
+                "queued",
+                Job.id == job.id,
+                event=lambda _: Event("Files validated; job is waiting for a worker"),
+            )
+        )
+    change(
+        session,
+        "failed",
+        Job.id == job.id,
+        error=problem.to_json(),
+        event=lambda _: Event(problem.message, "error", data=problem.data or {}),
+    )
+    return False
+
+
+def _files_of(session: Session, job: Job) -> list[PreparedFile]:
+    named = (
+        ("training_file", job.training_file, job.training_preparation),
+        ("validation_file", job.validation_file, job.validation_preparation),
+        ("test_file", job.test_file, job.test_preparation),
+    )
+    found: list[PreparedFile] = []
+    for param, file_id, preparation_id in named:
+        file = session.get(File, file_id) if file_id else None
+        preparation = session.get(Preparation, preparation_id) if preparation_id else None
+        if file is not None and preparation is not None:
+            found.append(PreparedFile(param, file, preparation))
+    return found
+
+
+def find_problem(hyperparameters: dict[str, Any], files: list[PreparedFile], job: Job) -> JobError | None:
+    """The first reason why these files cannot be trained on, or None."""
+    by_param = {item.param: item for item in files}
+    for param in ("training_file", "validation_file", "test_file"):
+        if getattr(job, param) and param not in by_param:
+            return JobError("file_not_found", f"The {param} {getattr(job, param)} was deleted.", param)
+    for item in files:
+        if item.preparation.error is not None:
+            error = item.preparation.error
+            message = f"{item.param} {item.file.id} ({item.file.filename}): {error['message']}"
+            return JobError(error["code"], message, item.param, error.get("data"))
+    training = by_param["training_file"]
+    labels = _labels(training)
+    if labels is None:
+        return None
+    if len(labels) < 2:
+        only = next(iter(labels), None)
+        return JobError(
+            "one_label_only",
+            f"training_file {training.file.id} ({training.file.filename}) has one label only: {only!r}. A classifier "
+            "needs rows of at least two labels; check the `columns` mapping or add rows.",
+            "training_file",
+        )
+    for item in files:
+        unseen = [label for label in _labels(item) or {} if label not in labels]
+        if unseen:
+            return JobError(
+                "unseen_label",
+                f"{item.param} {item.file.id} ({item.file.filename}) has labels that the training file never shows: "
+                f"{_listed(unseen)}. Labels of the training file: {_listed(list(labels))}. Add training rows for "
+                "them, or remove or rename these rows.",
+                item.param,
+                {"unseen": unseen[:SHOWN_LABELS], "allowed": list(labels)[:1000]},
+            )
+    return _weights_problem(hyperparameters, labels)
+
+
+def _labels(item: PreparedFile) -> dict[str, int] | None:
+    return (item.preparation.report or {}).get("labels")
+
+
+def _listed(labels: list[str]) -> str:
+    shown = ", ".join(repr(label) for label in labels[:SHOWN_LABELS])
+    return shown if len(labels) <= SHOWN_LABELS else f"{shown} and {len(labels) - SHOWN_LABELS} more"
+
+
+def _weights_problem(hyperparameters: dict[str, Any], labels: dict[str, int]) -> JobError | None:
+    weights = hyperparameters.get("class_weights")
+    if not isinstance(weights, dict):
+        return None
+    missing = [label for label in labels if label not in weights]
+    unknown = [label for label in weights if label not in labels]
+    if not missing and not unknown:
+        return None
+    message = "class_weights must name every label of the training file once."
+    message += f" Missing: {_listed(missing)}." if missing else ""
+    message += f" Not a label: {_listed(unknown)}." if unknown else ""
+    return JobError("class_weights_mismatch", message, "hyperparameters.class_weights", {"allowed": list(labels)})

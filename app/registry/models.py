@@ -1,0 +1,172 @@
+"""Models: find one, check that a job may start from it, list, delete, publish what a job made."""
+
+import secrets
+from collections.abc import Sequence
+from dataclasses import dataclass
+from typing import Any
+
+from sqlalchemy import delete as sql_delete
+from sqlalchemy import func, or_, select
+from sqlalchemy.dialects.postgresql import insert
+from sqlalchemy.orm import Session
+
+from app.catalog.tasks import TASKS
+from app.errors import AppError, not_found
+from app.storage.blobs import BlobRef
+from app.tables import Checkpoint, Job, Json, Model, StoredFile
+
+
+@dataclass(frozen=True)
+class PublishedFile:
+    """A file of a model: its path inside the directory, and its bytes."""
+
+    path: str
+    blob: BlobRef
+
+
+def visible(project_id: str) -> Any:
+    """The condition that a project sees a model: its own, and base models."""
+    return or_(Model.project_id == project_id, Model.project_id.is_(None)) & Model.deleted_at.is_(None)
+
+
+def get(session: Session, project_id: str, model_id: str) -> Model:
+    """The model. Raises AppError 404 if the project sees none with this id."""
+    model = session.scalar(select(Model).where(Model.id == model_id, visible(project_id)))
+    if model is None:
+        raise not_found("model", model_id, "model")
+    return model
+
+
+def get_base(session: Session, project_id: str, model_id: str, task: str, *, hub: bool) -> Model:
+    """The model a job starts from, locked against deletion. Raises AppError 400 if it is unknown or does not fit."""
+    query = select(Model).where(Model.id == model_id, visible(project_id)).with_for_update(read=True)
+    model = session.scalar(query)
+    if model is None and hub and _is_hub_id(model_id):
+        session.execute(insert(Model).values(id=model_id, kind="base", bytes=0).on_conflict_do_nothing())
+        model = session.scalar(query)
+    if model is None:
+        raise _unknown_base(session, project_id, model_id, hub)
+    if model.problem is not None:
+        raise AppError(400, "model_unusable", f"Model {model_id!r} cannot be used: {model.problem}", "model")
+    fitting = TASKS[task].model_types
+    if model.family is not None and model.family not in fitting:
+        raise AppError(
+            400,
+            "model_does_not_fit_task",
+            f"Model {model_id!r} is of type {model.family!r}, which has no head for {task}. Use a model of one of "
+            f"these types: {', '.join(sorted(fitting))}.",
+            "model",
+            {"allowed": sorted(fitting)},
+        )
+    return model
+
+
+def exists(session: Session, model_id: str) -> bool:
+    """Whether a base model is there and usable."""
+    query = select(Model.id).where(Model.id == model_id, Model.deleted_at.is_(None), Model.problem.is_(None))
+    return session.scalar(query) is not None
+
+
+def _is_hub_id(model_id: str) -> bool:
+    owner, _, name = model_id.partition("/")
+    return bool(owner and name) and "/" not in name and owner not in ("starter", "local") and ":" not in model_id
+
+
+def _unknown_base(session: Session, project_id: str, model_id: str, hub: bool) -> AppError:
+    known = list(session.scalars(select(Model.id).where(visible(project_id), Model.kind == "base").order_by(Model.id)))
+    message = f"No such model: {model_id!r}. Base models here: {', '.join(known) or 'none yet (is a worker running?)'}."
+    if not hub and _is_hub_id(model_id):
+        message += " Hub ids need TAILOR_HUB=on; without it, put the directory under TAILOR_BASE_MODELS_DIR."
+    return AppError(400, "model_not_found", message, "model", {"allowed": known[:100]})
+
+
+def fine_tuned_id(base_id: str, project: str, suffix: str | None) -> str:
+    """`ft:<base>:<project>:<suffix>:<random>`; a model made from a fine-tuned one names the same base."""
+    root = base_id.split(":")[1] if base_id.startswith("ft:") else base_id
+    return f"ft:{root}:{project}:{suffix or ''}:{secrets.token_hex(4)}"
+
+
+def checkpoint_id(fine_tuned_model: str, step: int) -> str:
+    """Id of a checkpoint's model."""
+    return f"{fine_tuned_model}:ckpt-step-{step}"
+
+
+def list_all(session: Session, project_id: str) -> list[Model]:
+    """Base models and the project's fine-tuned ones, oldest first. Checkpoints are listed with their job."""
+    query = select(Model).where(visible(project_id), Model.kind != "checkpoint")
+    return list(session.scalars(query.order_by(Model.seq)))
+
+
+def files(session: Session, owner_id: str) -> list[StoredFile]:
+    """The stored files of a model or checkpoint, by path."""
+    return list(session.scalars(select(StoredFile).where(StoredFile.owner_id == owner_id).order_by(StoredFile.path)))
+
+
+def get_file(session: Session, owner_id: str, path: str) -> StoredFile:
+    """A stored file of a model or checkpoint. Raises AppError 404 if there is none at this path."""
+    file = session.get(StoredFile, (owner_id, path))
+    if file is None:
+        raise not_found("model file", path, "path")
+    return file
+
+
+def publish(session: Session, model: Model, published: Sequence[PublishedFile]) -> None:
+    """Add a model with its files."""
+    session.add(model)
+    session.flush()
+    store_files(session, model.id, published)
+
+
+def made_by(
+    session: Session, job: Job, model_id: str, kind: str, *, size: int, metrics: Json, labels: list[str] | None = None
+) -> Model:
+    """A model that a job made: of its base's family and window, and of its own task."""
+    parent = session.get(Model, job.model)
+    return Model(
+        id=model_id,
+        project_id=job.project_id,
+        kind=kind,
+        family=parent.family if parent else None,
+        max_length=parent.max_length if parent else None,
+        task=job.spec["task"]["type"],
+        labels=labels,
+        parent=job.model,
+        job_id=job.id,
+        metrics=metrics,
+        bytes=size,
+    )
+
+
+def store_files(session: Session, owner_id: str, published: Sequence[PublishedFile]) -> None:
+    """Name the blobs of an owner's files."""
+    session.add_all(
+        StoredFile(
+            owner_id=owner_id, path=file.path, bytes=file.blob.bytes, sha256=file.blob.sha256, blob_id=file.blob.id
+        )
+        for file in published
+    )
+    session.flush()
+
+
+def delete(session: Session, model: Model, *, unfinished_jobs: Sequence[str]) -> None:
+    """Delete a fine-tuned model and its bytes; its row stays for lineage.
+
+    Raises AppError 403 for a base model and 409 while an unfinished job starts from it.
+    """
+    if model.kind == "base":
+        raise AppError(403, "base_model", f"Model {model.id!r} is a base model; only fine-tuned models can be deleted.")
+    if unfinished_jobs:
+        raise AppError(
+            409,
+            "model_in_use",
+            f"Model {model.id!r} is the base of unfinished jobs: {', '.join(unfinished_jobs)}. Cancel them first.",
+        )
+    remove_bytes(session, model.id)
+    session.execute(sql_delete(Checkpoint).where(Checkpoint.model_id == model.id))
+    model.deleted_at = func.now()
+    session.flush()
+
+
+def remove_bytes(session: Session, owner_id: str) -> None:
+    """Forget an owner's files; the collector frees their bytes."""
+    session.execute(sql_delete(StoredFile).where(StoredFile.owner_id == owner_id))

@@ -1,0 +1,143 @@
+"""Blobs as chunk rows in PostgreSQL: workers on any machine need no other shared storage."""
+
+import hashlib
+import uuid
+from collections.abc import Iterator
+from datetime import timedelta
+from typing import Self, cast
+
+import psycopg
+from sqlalchemy import delete, exists, func, select, update
+from sqlalchemy.orm import Session
+
+from app.db import SessionFactory, transaction
+from app.storage.blobs import CHUNK_BYTES, BlobRef
+from app.tables import Blob, File, Preparation, StoredFile
+
+CHUNKS_PER_COPY = 8  # a transaction of 8 MiB: short, and past the point where commits cost anything
+CHUNKS_PER_READ = 4
+UNREFERENCED_FOR = timedelta(hours=1)  # longer than any gap between finishing a blob and naming it in a row
+
+
+class DatabaseBlobWriter:
+    """Writes chunks by binary COPY, some MiB a transaction, so that a slow client holds no transaction open."""
+
+    def __init__(self, sessions: SessionFactory) -> None:
+        self._sessions = sessions
+        self._id = uuid.uuid4()
+        self._buffer = bytearray()
+        self._digest = hashlib.sha256()
+        self._bytes = 0
+        self._chunks = 0
+        self._finished = False
+        with transaction(sessions) as session:
+            session.add(Blob(id=self._id))
+
+    def write(self, data: bytes) -> None:
+        """Append bytes; they reach the database CHUNKS_PER_COPY chunks at a time."""
+        self._digest.update(data)
+        self._bytes += len(data)
+        self._buffer += data
+        if len(self._buffer) >= CHUNKS_PER_COPY * CHUNK_BYTES:
+            with transaction(self._sessions) as session:
+                self._flush(session, keep=len(self._buffer) % CHUNK_BYTES)
+                session.execute(update(Blob).where(Blob.id == self._id).values(touched_at=func.now()))
+
+    def finish(self) -> BlobRef:
+        """Write what is left and mark the blob complete."""
+        sha256 = self._digest.hexdigest()
+        with transaction(self._sessions) as session:
+            self._flush(session, keep=0)
+            session.execute(
+                update(Blob).where(Blob.id == self._id).values(bytes=self._bytes, sha256=sha256, touched_at=func.now())
+            )
+        self._finished = True
+        return BlobRef(self._id, self._bytes, sha256)
+
+    def _flush(self, session: Session, keep: int) -> None:
+        end = len(self._buffer) - keep
+        if end == 0:
+            return
+        connection = cast(psycopg.Connection, session.connection().connection.driver_connection)
+        with (
+            memoryview(self._buffer) as view,
+            connection.cursor() as cursor,
+            cursor.copy("COPY blob_chunks (blob_id, index, data) FROM STDIN (FORMAT BINARY)") as copy,
+        ):
+            copy.set_types(["uuid", "int8", "bytea"])
+            for start in range(0, end, CHUNK_BYTES):
+                copy.write_row((self._id, self._chunks, bytes(view[start : min(start + CHUNK_BYTES, end)])))
+                self._chunks += 1
+        del self._buffer[:end]
+
+    def __enter__(self) -> Self:
+        return self
+
+    def __exit__(self, *_: object) -> None:
+        if not self._finished:
+            with transaction(self._sessions) as session:
+                session.execute(delete(Blob).where(Blob.id == self._id))
+
+
+class DatabaseBlobStore:
+    """The default blob store."""
+
+    def __init__(self, sessions: SessionFactory) -> None:
+        self._sessions = sessions
+
+    def writer(self) -> DatabaseBlobWriter:
+        """A new blob."""
+        return DatabaseBlobWriter(self._sessions)
+
+    def read(self, blob_id: uuid.UUID, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
+        """Bytes `start` to `stop`. Each few chunks are a short query of their own, so a slow reader holds nothing."""
+        with self._sessions() as session:
+            size = session.scalar(select(Blob.bytes).where(Blob.id == blob_id))
+        if size is None:
+            raise LookupError(f"blob {blob_id} does not exist or is incomplete")
+        stop = size if stop is None else min(stop, size)
+        first, last = start // CHUNK_BYTES, (stop - 1) // CHUNK_BYTES
+        for window in range(first, last + 1 if stop > start else first, CHUNKS_PER_READ):
+            indexes = range(window, min(window + CHUNKS_PER_READ, last + 1))
+            with self._sessions() as session:
+                connection = cast(psycopg.Connection, session.connection().connection.driver_connection)
+                rows = connection.execute(
+                    "SELECT index, data FROM blob_chunks WHERE blob_id = %s AND index BETWEEN %s AND %s ORDER BY index",
+                    (blob_id, indexes[0], indexes[-1]),
+                    binary=True,
+                ).fetchall()
+            if len(rows) != len(indexes):
+                raise LookupError(f"blob {blob_id} was deleted while it was read")
+            for index, data in rows:
+                offset = index * CHUNK_BYTES
+                yield data[max(start - offset, 0) : stop - offset]
+
+    def find(self, sha256: str, size: int) -> BlobRef | None:
+        """A complete blob with these bytes, touched so that it is not collected before it is named."""
+        with transaction(self._sessions) as session:
+            found = session.scalar(
+                update(Blob)
+                .where(
+                    Blob.id
+                    == select(Blob.id)
+                    .where(Blob.sha256 == sha256, Blob.bytes == size)
+                    .limit(1)
+                    .with_for_update(key_share=True)
+                    .scalar_subquery()
+                )
+                .values(touched_at=func.now())
+                .returning(Blob.id)
+            )
+        return BlobRef(found, size, sha256) if found is not None else None
+
+
+def collect_orphans(session: Session, unreferenced_for: timedelta = UNREFERENCED_FOR) -> int:
+    """Delete blobs that no row names and that nobody touched for a while; returns how many."""
+    referenced = (
+        exists().where(File.blob_id == Blob.id)
+        | exists().where(Preparation.blob_id == Blob.id)
+        | exists().where(StoredFile.blob_id == Blob.id)
+    )
+    old = Blob.touched_at < func.now() - unreferenced_for
+    result = session.execute(delete(Blob).where(old, ~referenced).returning(Blob.id))
+    return len(result.all())

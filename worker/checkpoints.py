@@ -1,0 +1,158 @@
+"""Checkpoints between a run directory and the blob store: pushed while training goes on, restored before a resume."""
+
+import os
+import queue
+import shutil
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy import delete, select
+from sqlalchemy.orm import Session
+
+from app.db import transaction
+from app.jobs import events, leases, service
+from app.jobs.events import Event
+from app.registry import models
+from app.registry.models import PublishedFile, checkpoint_id
+from app.storage.blobs import get_file, put_file
+from app.tables import Checkpoint, Job, Model, new_id
+from worker import protocol
+from worker.context import WorkerContext
+from worker.heartbeat import Heartbeat
+from worker.protocol import CHECKPOINTS, checkpoint_name
+
+
+def put_directory(context: WorkerContext, directory: Path) -> list[PublishedFile]:
+    """Store every file of a directory."""
+    paths = sorted(path for path in directory.rglob("*") if path.is_file())
+    return [PublishedFile(path.relative_to(directory).as_posix(), put_file(context.blobs, path)) for path in paths]
+
+
+@dataclass(frozen=True)
+class _Waiting:
+    said: protocol.Checkpoint
+    directory: Path
+
+
+class CheckpointPusher:
+    """Pushes checkpoints from a thread of its own.
+
+    Where the store is slower than training, a checkpoint that is neither the newest nor the best is skipped.
+    """
+
+    def __init__(self, context: WorkerContext, job: Job, run_dir: Path, heartbeat: Heartbeat) -> None:
+        self._context = context
+        self._job = job
+        self._run_dir = run_dir
+        self._heartbeat = heartbeat
+        self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
+        self._newest_step = 0
+        self._best_step = 0
+        self._thread = threading.Thread(target=self._push_all, name="checkpoints", daemon=True)
+        self._thread.start()
+
+    def add(self, said: protocol.Checkpoint) -> None:
+        """Take a checkpoint. Its files are linked aside at once, since the child deletes old checkpoints."""
+        aside = self._run_dir / "outbox" / f"step-{said.step}"
+        shutil.copytree(self._run_dir / said.path, aside, copy_function=os.link, dirs_exist_ok=True)
+        self._newest_step = said.step
+        self._best_step = said.step if said.best else self._best_step
+        self._queue.put(_Waiting(said, aside))
+
+    def close(self) -> None:
+        """Push what waits, then end."""
+        self._queue.put(None)
+        self._thread.join()
+
+    def _push_all(self) -> None:
+        while (item := self._queue.get()) is not None:
+            wanted = item.said.step in (self._newest_step, self._best_step)
+            if wanted and not self._heartbeat.lost.is_set():
+                self._push(item)
+            shutil.rmtree(item.directory)
+
+    def _push(self, item: _Waiting) -> None:
+        lost = self._heartbeat.lost
+        files = self._context.patiently(lambda: put_directory(self._context, item.directory), lost)
+        if files is not None:
+            self._context.persist(lambda session: self._publish(session, item.said, files), lost)
+
+    def _publish(
+        self,
+        session: Session,
+        said: protocol.Checkpoint,
+        files: list[PublishedFile],
+    ) -> None:
+        assert self._job.lease_token is not None
+        job = leases.hold(session, self._job.lease_token)
+        if job is None:
+            self._heartbeat.lost.set()
+            return
+        same_step = select(Checkpoint).where(Checkpoint.job_id == job.id, Checkpoint.step == said.step)
+        forget(session, session.scalars(same_step).all())
+        model_id = checkpoint_id(job.spec["fine_tuned_model"], said.step)
+        prefix = f"{Path(said.model_path).name}/"
+        weights = [
+            PublishedFile(file.path.removeprefix(prefix), file.blob) for file in files if file.path.startswith(prefix)
+        ]
+        size = sum(file.blob.bytes for file in weights)
+        model = models.made_by(session, job, model_id, "checkpoint", size=size, metrics=said.metrics)
+        models.publish(session, model, weights)
+        checkpoint = Checkpoint(
+            id=new_id("ftckpt"),
+            job_id=job.id,
+            step=said.step,
+            best=said.best,
+            metrics={"step": said.step, **said.metrics},
+            model_id=model_id,
+        )
+        session.add(checkpoint)
+        session.flush()
+        models.store_files(session, checkpoint.id, files)
+        if said.best:
+            for other in session.scalars(select(Checkpoint).where(Checkpoint.job_id == job.id, Checkpoint.best)):
+                other.best = other.id == checkpoint.id
+            session.flush()
+        _prune(session, job.id, self._context.settings.keep_checkpoints)
+        events.append(
+            session,
+            job.id,
+            [Event(f"Checkpoint created at step {said.step}", data={"step": said.step, "model": model_id})],
+        )
+
+
+def _prune(session: Session, job_id: str, keep: int) -> None:
+    """Keep the best, the newest, and as many further new ones as the setting says; never a model that a job needs."""
+    rows = session.scalars(select(Checkpoint).where(Checkpoint.job_id == job_id).order_by(Checkpoint.step.desc())).all()
+    kept = [row for row in rows if row.best] + [row for row in rows if not row.best]
+    kept_ids = {row.id for row in (*rows[:1], *kept[:keep])}
+    forget(
+        session,
+        [row for row in rows if row.id not in kept_ids and not service.unfinished_jobs_of_model(session, row.model_id)],
+    )
+
+
+def forget(session: Session, checkpoints: Sequence[Checkpoint]) -> None:
+    """Delete checkpoints with their models and files."""
+    for checkpoint in checkpoints:
+        models.remove_bytes(session, checkpoint.id)
+        models.remove_bytes(session, checkpoint.model_id)
+        session.delete(checkpoint)
+        session.flush()
+        session.execute(delete(Model).where(Model.id == checkpoint.model_id))
+
+
+def restore(context: WorkerContext, job: Job, run_dir: Path) -> str | None:
+    """Bring back the job's last checkpoint, and its best; returns the last one's path in the run directory."""
+    with transaction(context.sessions) as session:
+        rows = session.scalars(
+            select(Checkpoint).where(Checkpoint.job_id == job.id).order_by(Checkpoint.step.desc())
+        ).all()
+        wanted = [row for row in rows if row.best or row is rows[0]]
+        stored = [(row, models.files(session, row.id)) for row in wanted]
+    for row, files in stored:
+        for file in files:
+            get_file(context.blobs, file.blob_id, run_dir / CHECKPOINTS / checkpoint_name(row.step) / file.path)
+    return f"{CHECKPOINTS}/{checkpoint_name(rows[0].step)}" if rows else None

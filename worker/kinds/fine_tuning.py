@@ -1,0 +1,147 @@
+"""Fine-tuning: prepared files and a base model in, a fine-tuned model and its metrics out."""
+
+import uuid
+from dataclasses import dataclass
+from pathlib import Path
+
+from sqlalchemy.orm import Session
+
+from app.catalog.hyperparameters import Hyperparameters
+from app.catalog.plan import DataFile, TrainingPlan
+from app.db import transaction
+from app.files.service import add_result
+from app.jobs import leases
+from app.jobs.events import Event
+from app.registry import models
+from app.registry.models import PublishedFile
+from app.storage.blobs import BlobRef, get_file, put_file
+from app.tables import File, Job, Preparation
+from worker import base_models, protocol
+from worker.checkpoints import put_directory, restore
+from worker.context import WorkerContext
+from worker.kinds import UnusableJobError
+
+SPLITS = (
+    ("train", "training_file", "training_preparation"),
+    ("validation", "validation_file", "validation_preparation"),
+    ("test", "test_file", "test_preparation"),
+)
+
+
+@dataclass(frozen=True)
+class StoredResult:
+    """Blobs of a finished job."""
+
+    model: list[PublishedFile]
+    step_metrics: BlobRef | None
+
+
+@dataclass(frozen=True)
+class _Split:
+    records: uuid.UUID
+    data_file: DataFile
+
+
+@dataclass(frozen=True)
+class FineTuningKind:
+    """Jobs that train."""
+
+    uses_standby: bool = True
+
+    def lay_out(self, context: WorkerContext, job: Job, run_dir: Path) -> TrainingPlan:
+        """Fetch the prepared splits and the base model; from the second attempt on, the checkpoints too."""
+        with transaction(context.sessions) as session:
+            splits = {name: _split(session, job, name, file, prepared) for name, file, prepared in SPLITS}
+        data: dict[str, DataFile | None] = {}
+        for name, split in splits.items():
+            data[name] = split.data_file if split else None
+            if split is not None:
+                get_file(context.blobs, split.records, run_dir / split.data_file.path)
+        assert data["train"] is not None
+        assert job.model is not None
+        assert job.seed is not None
+        try:
+            base_models.provide(context, job.model, run_dir / "base")
+        except base_models.ModelUnavailableError as error:
+            raise UnusableJobError(protocol.Failure("user_error", "model_unusable", str(error), "model")) from error
+        return TrainingPlan(
+            job_id=job.id,
+            attempt=job.attempt,
+            task=job.spec["task"],
+            adaptation=job.spec["adaptation"],
+            hyperparameters=Hyperparameters(**job.hyperparameters),
+            seed=job.seed,
+            model=job.model,
+            fine_tuned_model=job.spec["fine_tuned_model"],
+            base="base",
+            train=data["train"],
+            validation=data["validation"],
+            test=data["test"],
+            resume_from=restore(context, job, run_dir),
+            checkpoint_interval_s=context.settings.checkpoint_interval_s,
+        )
+
+    def store(self, context: WorkerContext, job: Job, run_dir: Path, result: protocol.Result) -> StoredResult:
+        """Store the artifact and the step metrics."""
+        assert result.artifact is not None
+        csv = put_file(context.blobs, run_dir / result.step_metrics_csv) if result.step_metrics_csv else None
+        return StoredResult(put_directory(context, run_dir / result.artifact), csv)
+
+    def succeed(self, session: Session, job: Job, result: protocol.Result, stored: StoredResult) -> Job | None:
+        """Finish and publish the model and the result file by pointer."""
+        assert job.lease_token is not None
+        model_id = job.spec["fine_tuned_model"]
+        finished = leases.finish(
+            session,
+            job.lease_token,
+            "succeeded",
+            Event(f"New fine-tuned model created: {model_id}", data={"model": model_id}),
+            fine_tuned_model=model_id,
+            metrics=result.metrics,
+            trained_tokens=result.trained_tokens,
+        )
+        if finished is None:
+            return None
+        size = sum(file.blob.bytes for file in stored.model)
+        model = models.made_by(
+            session, finished, model_id, "fine_tuned", size=size, metrics=result.metrics, labels=result.labels
+        )
+        models.publish(session, model, stored.model)
+        if stored.step_metrics is not None:
+            file = add_result(session, job.project_id, f"{job.id}-step-metrics.csv", stored.step_metrics)
+            finished.result_files = [file.id]
+        return finished
+
+    def ended(self, session: Session, job: Job) -> None:
+        """Nothing else depends on a fine-tuning job."""
+
+    def time_limit_s(self, context: WorkerContext) -> float | None:
+        """Training takes as long as it takes."""
+        return None
+
+    def success_event(self, job: Job) -> Event:
+        """OpenAI's words."""
+        return Event("The job has successfully completed")
+
+
+def _split(session: Session, job: Job, name: str, file_param: str, preparation_param: str) -> _Split | None:
+    file_id: str | None = getattr(job, file_param)
+    if file_id is None:
+        return None
+    file = session.get(File, file_id)
+    preparation = session.get(Preparation, getattr(job, preparation_param) or "")
+    if file is None or preparation is None or preparation.blob_id is None or preparation.report is None:
+        failure = protocol.Failure(
+            "user_error", "file_not_found", f"The {file_param} {file_id} was deleted.", file_param
+        )
+        raise UnusableJobError(failure)
+    return _Split(
+        preparation.blob_id,
+        DataFile(
+            path=f"data/{name}.parquet",
+            file_id=file.id,
+            filename=file.filename,
+            sha256=file.sha256,
+            rows=preparation.report["rows"],
+        ),
+    )

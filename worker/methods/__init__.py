@@ -1,0 +1,1 @@
+"""One module for every adaptation method of the catalogue."""

@@ -1,0 +1,1 @@
+"""The training engine. Everything in here may import torch; nothing in here knows a database or HTTP."""

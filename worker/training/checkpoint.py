@@ -1,0 +1,180 @@
+"""Everything a run needs to go on as if it had never stopped, in one self-contained directory.
+
+`checkpoints/step-00000120/model/` is a Transformers directory, `state/` holds the rest: `tensors.safetensors`
+(optimizer moments, torch's generators) and `state.json`. Nothing is pickled. A directory appears by rename, complete or
+not at all. The state names the best step so far, whose directory must lie beside it for a resume.
+"""
+
+import json
+import os
+import shutil
+from collections.abc import Callable
+from dataclasses import asdict, dataclass, field, fields
+from pathlib import Path
+from typing import Any
+
+import torch
+from safetensors.torch import load_file, save_file
+
+from worker.protocol import checkpoint_name
+
+FORMAT = 1
+
+
+class CheckpointError(RuntimeError):
+    """A checkpoint that cannot be gone on from; the message names what is missing or different."""
+
+
+@dataclass(frozen=True)
+class Best:
+    """The best evaluation so far; its weights are in the checkpoint of `step`."""
+
+    step: int
+    values: dict[str, float]
+    detail: dict[str, Any]
+
+
+@dataclass
+class TrainState:
+    """Where a run stands, apart from tensors. The sampler's position follows from `step`."""
+
+    step: int = 0
+    milestone: int = 0  # the last step whose evaluation and checkpoint are done
+    trained_tokens: int = 0
+    evaluations_without_gain: int = 0
+    best: Best | None = None
+    history: list[dict[str, float]] = field(default_factory=list)  # rows of the step metrics file
+    unlogged: list[dict[str, float]] = field(default_factory=list)  # steps since the last row
+
+
+@dataclass(frozen=True)
+class Snapshot:
+    """A checkpoint in memory. `run` is what must be the same for both parts of a resumed run to be one."""
+
+    state: TrainState
+    run: dict[str, Any]
+    generators: dict[str, Any]
+    loss_scale: dict[str, Any] | None
+    tensors: dict[str, torch.Tensor]
+
+
+def save(checkpoints: Path, snapshot: Snapshot, write_model: Callable[[Path], None]) -> Path:
+    """Write the checkpoint of `snapshot.state.step` and return its directory."""
+    checkpoints.mkdir(exist_ok=True)
+    target = checkpoints / checkpoint_name(snapshot.state.step)
+    draft = checkpoints / f".draft-{target.name}"
+    _remove(draft)
+    (draft / "state").mkdir(parents=True)
+    write_model(draft / "model")
+    save_file({name: t.contiguous() for name, t in snapshot.tensors.items()}, draft / "state" / "tensors.safetensors")
+    content = {
+        "format": FORMAT,
+        "state": asdict(snapshot.state),
+        "run": snapshot.run,
+        "generators": snapshot.generators,
+        "loss_scale": snapshot.loss_scale,
+        "tensors": sorted(snapshot.tensors),
+        "files": {str(path.relative_to(draft)): path.stat().st_size for path in _files(draft)},
+    }
+    (draft / "state" / "state.json").write_text(json.dumps(content, allow_nan=False), "utf-8")
+    publish(draft, target)
+    return target
+
+
+def publish(draft: Path, target: Path) -> None:
+    """Make a finished directory appear under its name: on disk first, then visible."""
+    for path in [*_files(draft), *(path for path in draft.rglob("*") if path.is_dir()), draft]:
+        _sync(path)
+    replaced = target.with_name(f".replaced-{target.name}")
+    _remove(replaced)
+    if target.exists():
+        target.rename(replaced)
+    draft.rename(target)
+    _sync(target.parent)
+    _remove(replaced)
+
+
+def load(directory: Path, run: dict[str, Any]) -> Snapshot:
+    """Read a checkpoint back. Raises CheckpointError if anything is missing, or if it is of another run than `run`."""
+    try:
+        content = json.loads((directory / "state" / "state.json").read_text("utf-8"))
+    except (OSError, ValueError) as error:
+        raise CheckpointError(f"{directory.name} has no readable state/state.json: {error}") from error
+    if content.get("format") != FORMAT:
+        raise CheckpointError(f"{directory.name} has format {content.get('format')!r}; this version reads {FORMAT}")
+    _require(directory, "keys", {"state", "run", "generators", "loss_scale", "tensors", "files"} - set(content))
+    _require(directory, "state keys", {item.name for item in fields(TrainState)} - set(content["state"]))
+    broken = {
+        name
+        for name, size in content["files"].items()
+        if not (directory / name).is_file() or (directory / name).stat().st_size != size
+    }
+    _require(directory, "files (absent or cut short)", broken)
+    different = {key for key in run.keys() | content["run"].keys() if run.get(key) != content["run"].get(key)}
+    if different:
+        pairs = ", ".join(f"{key}: {content['run'].get(key)!r} then, {run.get(key)!r} now" for key in sorted(different))
+        raise CheckpointError(f"{directory.name} belongs to another run ({pairs})")
+    tensors = load_file(directory / "state" / "tensors.safetensors")
+    _require(directory, "tensors", set(content["tensors"]) - set(tensors))
+    best = content["state"].pop("best")
+    state = TrainState(**content["state"], best=None if best is None else Best(**best))
+    if state.best is not None and not (directory.with_name(checkpoint_name(state.best.step)) / "model").is_dir():
+        raise CheckpointError(
+            f"{directory.name} names step {state.best.step} as the best so far, "
+            f"but {checkpoint_name(state.best.step)}/model is not beside it"
+        )
+    return Snapshot(state, content["run"], content["generators"], content["loss_scale"], tensors)
+
+
+def prune(checkpoints: Path, keep: set[int]) -> None:
+    """Remove every checkpoint but those of the steps in `keep`, and drafts that a killed run left."""
+    kept = {checkpoint_name(step) for step in keep}
+    for path in checkpoints.iterdir():
+        if path.name not in kept:
+            _remove(path)
+
+
+def optimizer_tensors(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+    """The optimizer's state as `optimizer/<parameter>/<moment>`."""
+    return {
+        f"optimizer/{name}/{moment}": tensor.detach().cpu()
+        for name, parameter in model.named_parameters()
+        for moment, tensor in optimizer.state.get(parameter, {}).items()
+    }
+
+
+def restore_optimizer(
+    model: torch.nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]
+) -> None:
+    """Put the moments back. Raises CheckpointError naming parameters that have none."""
+    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    moments = ("step", "exp_avg", "exp_avg_sq")
+    wanted = {f"optimizer/{name}/{moment}" for name in trained for moment in moments}
+    if missing := sorted(wanted - set(tensors)):
+        raise CheckpointError(f"the checkpoint has no {', '.join(missing[:5])} ({len(missing)} tensors are missing)")
+    for name, parameter in trained.items():
+        optimizer.state[parameter] = {
+            moment: tensors[f"optimizer/{name}/{moment}"].to(parameter.device) for moment in moments
+        }
+
+
+def _require(directory: Path, what: str, missing: set[str]) -> None:
+    if missing:
+        raise CheckpointError(f"{directory.name} is incomplete; missing {what}: {', '.join(sorted(missing))}")
+
+
+def _files(directory: Path) -> list[Path]:
+    return sorted(path for path in directory.rglob("*") if path.is_file())
+
+
+def _remove(path: Path) -> None:
+    if path.is_dir():
+        shutil.rmtree(path)
+
+
+def _sync(path: Path) -> None:
+    descriptor = os.open(path, os.O_RDONLY)
+    try:
+        os.fsync(descriptor)
+    finally:
+        os.close(descriptor)

@@ -1,0 +1,156 @@
+"""The base model: a Transformers directory, opened without running any code of it and without unpickling anything."""
+
+import json
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, cast
+
+from safetensors import SafetensorError
+from tokenizers import Tokenizer
+from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
+
+from worker.training.failures import UserError, failure_of
+
+# Positions of these are counted from padding_idx + 1, so two of them are never reached.
+OFFSET_POSITIONS = ("camembert", "mpnet", "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl")
+UNBOUNDED_WINDOW = 512  # `auto` for a model with relative positions, whose own window has no end
+
+
+@dataclass(frozen=True)
+class BaseModelFiles:
+    """An opened base model: its tokenizer and configuration; weights are read by the task, which knows the head."""
+
+    id: str
+    directory: Path
+    config: PreTrainedConfig
+    tokenizer: PreTrainedTokenizerBase
+    window_limit: int | None  # tokens; None: no limit
+
+    @property
+    def window(self) -> int:
+        """Tokens in one window when the job does not say."""
+        return self.window_limit or UNBOUNDED_WINDOW
+
+    def has_head(self, suffix: str) -> bool:
+        """Whether it was saved with a head of this kind, say `ForSequenceClassification`."""
+        return any(name.endswith(suffix) for name in self.config.architectures or [])
+
+
+def open_base(id_: str, directory: Path, model_types: frozenset[str]) -> BaseModelFiles:
+    """Open configuration and tokenizer. Raises UserError (param `model`) for what cannot be trained."""
+    config_path = directory / "config.json"
+    try:
+        model_type = json.loads(config_path.read_text("utf-8"))["model_type"]
+    except (OSError, ValueError, KeyError, TypeError) as error:
+        raise UserError(
+            "base_model_unreadable",
+            f"Base model {id_!r} has no readable config.json with a model_type ({type(error).__name__}). "
+            "It must be a Transformers directory as save_pretrained() writes it.",
+            "model",
+        ) from error
+    if model_type not in model_types:
+        raise UserError(
+            "base_model_does_not_fit_task",
+            f"Base model {id_!r} is of type {model_type!r}, which cannot be fine-tuned for this task. "
+            f"Types that can: {', '.join(sorted(model_types))}.",
+            "model",
+            {"allowed": sorted(model_types)},
+        )
+    if not list(directory.glob("*.safetensors")):
+        weights = sorted(path.name for path in directory.iterdir() if path.suffix in (".bin", ".pt", ".pth", ".h5"))
+        raise UserError(
+            "base_model_not_safetensors",
+            f"Base model {id_!r} has no *.safetensors file (found: {', '.join(weights) or 'no weights'}). Other "
+            "formats can run code when they are read. Convert it: load it where you trust it, then save_pretrained().",
+            "model",
+        )
+    try:
+        config = cast(PreTrainedConfig, AutoConfig.from_pretrained(directory, trust_remote_code=False))
+        tokenizer = cast(
+            PreTrainedTokenizerBase, AutoTokenizer.from_pretrained(directory, use_fast=True, trust_remote_code=False)
+        )
+    except Exception as error:  # whatever Transformers makes of a broken directory, the owner has to mend it
+        raise UserError(
+            "base_model_unreadable", f"Base model {id_!r} cannot be read: {str(error).strip()[:500]}", "model"
+        ) from error
+    if not getattr(tokenizer, "is_fast", False):
+        raise UserError(
+            "base_model_without_fast_tokenizer",
+            f"Base model {id_!r} has no fast tokenizer (tokenizer.json). Convert it: "
+            "AutoTokenizer.from_pretrained(model, use_fast=True).save_pretrained(directory).",
+            "model",
+        )
+    _complete_padding(id_, config, tokenizer)
+    # A tokenizer file may carry a truncation of its own; saved with our model it would cut other programs' texts.
+    backend = cast(Tokenizer, tokenizer.backend_tokenizer)
+    backend.no_truncation()
+    backend.no_padding()
+    return BaseModelFiles(id_, directory, config, tokenizer, _window_limit(config, tokenizer))
+
+
+def _complete_padding(id_: str, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> None:
+    """Decoder-only models come without a padding token; their last token doubles for it, as is usual."""
+    if tokenizer.pad_token is None:
+        if tokenizer.eos_token is None:
+            raise UserError(
+                "base_model_without_padding",
+                f"The tokenizer of base model {id_!r} has neither a padding nor an end-of-sequence token. Give it one.",
+                "model",
+            )
+        tokenizer.pad_token = tokenizer.eos_token
+    if getattr(config, "pad_token_id", None) is None:
+        config.pad_token_id = tokenizer.pad_token_id
+
+
+def _window_limit(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int | None:
+    positions: int | None = getattr(config, "max_position_embeddings", None)
+    if positions is not None and positions <= 0:
+        positions = None  # -1 is written for relative positions
+    if positions is not None and config.model_type in OFFSET_POSITIONS:
+        positions -= 2
+    limits = [limit for limit in (positions, tokenizer.model_max_length) if limit is not None and limit < 10**9]
+    return min(limits) if limits else None
+
+
+def check_max_length(max_length: int, base: BaseModelFiles) -> None:
+    """Refuse a window that the model has no positions for."""
+    if base.window_limit is not None and max_length > base.window_limit:
+        raise UserError(
+            "max_length_too_long",
+            f"max_length is {max_length}, but base model {base.id!r} reads at most {base.window_limit} tokens. "
+            f"Ask for {base.window_limit} or less, or leave it 'auto': longer texts are read in overlapping windows.",
+            "hyperparameters.max_length",
+            {"allowed": base.window_limit},
+        )
+
+
+def load_weights(base: BaseModelFiles, auto_class: Any, **config_changes: Any) -> PreTrainedModel:
+    """The model of `auto_class` in fp32. A head that does not fit is initialised from torch's generator."""
+    try:
+        return auto_class.from_pretrained(
+            base.directory,
+            config=base.config.__class__.from_dict(base.config.to_dict() | config_changes),
+            dtype="float32",
+            use_safetensors=True,
+            trust_remote_code=False,
+            ignore_mismatched_sizes=True,
+        )
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        if failure_of(error).kind == "resource_error":
+            raise
+        raise UserError(
+            "base_model_unreadable",
+            f"The weights of base model {base.id!r} cannot be read: {str(error).strip()[:500]}",
+            "model",
+        ) from error
+
+
+def read_weights(model: PreTrainedModel, directory: Path) -> None:
+    """Put a Transformers directory's weights into `model`, in place. Raises RuntimeError naming missing ones."""
+    loaded: Any = type(model).from_pretrained(
+        directory, dtype="float32", use_safetensors=True, trust_remote_code=False, output_loading_info=True
+    )
+    saved, info = cast("tuple[PreTrainedModel, dict[str, Any]]", loaded)
+    if info["missing_keys"]:
+        raise RuntimeError(f"{directory} has no weights for: {', '.join(sorted(info['missing_keys']))}")
+    model.load_state_dict(saved.state_dict())

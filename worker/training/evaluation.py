@@ -1,0 +1,51 @@
+"""A forward pass over a whole split."""
+
+import math
+import threading
+from collections.abc import Sequence
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+
+from worker.training.data import Examples, Records, collate
+from worker.training.failures import StoppedError, UserError
+from worker.training.interfaces import Scores, Task
+from worker.training.sampler import evaluation_batches
+
+TOKENS_PER_BATCH = {"cpu": 4096, "cuda": 65536}
+
+
+def evaluate(
+    task: Task,
+    model: torch.nn.Module,
+    device: torch.device,
+    records: Records,
+    examples: Examples,
+    stop: threading.Event,
+) -> Scores:
+    """Scores of the split; leaves the model in training mode. Raises StoppedError as soon as `stop` is set."""
+    predictions: list[NDArray[np.float32] | None] = [None] * examples.count
+    model.eval()
+    try:
+        with torch.inference_mode():
+            for rows in evaluation_batches(examples.lengths, TOKENS_PER_BATCH.get(device.type, 16384)):
+                if stop.is_set():
+                    raise StoppedError
+                for row, prediction in zip(rows, task.predict(model, collate(examples, rows, device)), strict=True):
+                    predictions[row] = prediction
+    finally:
+        model.train()
+    scores = task.score(records, examples, _complete(predictions))
+    if broken := [name for name, value in scores.values.items() if not math.isfinite(value)]:
+        raise UserError(
+            "loss_not_finite",
+            f"Evaluation on the {records.split} file gave no finite number for {', '.join(broken)}: the weights have "
+            "diverged. Try a lower learning_rate, or precision 'fp32'.",
+            "hyperparameters.learning_rate",
+        )
+    return scores
+
+
+def _complete(predictions: Sequence[NDArray[np.float32] | None]) -> list[NDArray[np.float32]]:
+    return [prediction for prediction in predictions if prediction is not None]

@@ -1,0 +1,130 @@
+"""The two axes of the engine. The loop drives a `Task` and a `Method` and knows nothing of either.
+
+A task owns records, labels, head, loss, decoding and metrics. A method owns which parameters train, what is injected,
+which extra losses and data take part and what is saved. The catalogue names implementations as `module:Class`.
+"""
+
+from collections.abc import Mapping, Sequence
+from dataclasses import dataclass
+from importlib import import_module
+from pathlib import Path
+from typing import Any, Protocol, Self, cast
+
+import numpy as np
+import torch
+from numpy.typing import NDArray
+from pydantic import BaseModel
+from transformers import PreTrainedModel, PreTrainedTokenizerBase
+
+from app.catalog.methods import MethodSpec
+from app.catalog.tasks import TaskSpec
+from worker.protocol import Log
+from worker.training.data import Batch, Examples, Records
+from worker.training.encoder import BaseModelFiles
+from worker.training.optimizer import ParameterGroup
+
+
+@dataclass(frozen=True)
+class Objective:
+    """One batch's loss: `loss` is the weighted sum over its examples; `sums` are further weighted sums to report."""
+
+    loss: torch.Tensor
+    sums: dict[str, torch.Tensor]
+
+
+@dataclass(frozen=True)
+class Scores:
+    """Metrics of a split: `values` by the catalogue's names, `detail` the tables that go with them."""
+
+    values: dict[str, float]
+    detail: dict[str, Any]
+
+
+class Task(Protocol):
+    """One NLP task on one job's data."""
+
+    @classmethod
+    def from_records(
+        cls,
+        options: BaseModel,
+        splits: Mapping[str, Records],
+        *,
+        label_smoothing: float,
+        class_weights: str | Mapping[str, float] | None,
+        seed: int,
+    ) -> Self:
+        """Learn labels from `train` and check every split. Raises UserError for data that cannot be trained on."""
+        ...
+
+    @property
+    def labels(self) -> list[str] | None:
+        """Labels in the order of their ids."""
+        ...
+
+    def remarks(self, splits: Mapping[str, Records]) -> list[Log]:
+        """What the owner of the data should know although training can go on."""
+        ...
+
+    def load_model(self, base: BaseModelFiles) -> PreTrainedModel:
+        """The pretrained body with this task's head, in fp32."""
+        ...
+
+    def encode(self, records: Records, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Examples:
+        """Records as windows of tokens with targets and weights."""
+        ...
+
+    def objective(self, model: torch.nn.Module, batch: Batch) -> Objective:
+        """Training loss of a batch."""
+        ...
+
+    def predict(self, model: torch.nn.Module, batch: Batch) -> Sequence[NDArray[np.float32]]:
+        """What `score` needs of every window of the batch."""
+        ...
+
+    def score(self, records: Records, examples: Examples, predictions: Sequence[NDArray[np.float32]]) -> Scores:
+        """Metrics of a split; `predictions` are in the order of `examples`."""
+        ...
+
+
+class Method(Protocol):
+    """One way to adapt a model."""
+
+    @classmethod
+    def from_options(cls, options: BaseModel) -> Self:
+        """The method with a job's options."""
+        ...
+
+    def adapt(self, model: PreTrainedModel) -> PreTrainedModel:
+        """Inject and freeze. What requires a gradient afterwards is what trains and what a checkpoint holds."""
+        ...
+
+    def parameter_groups(self, model: torch.nn.Module, peak_rate: float, weight_decay: float) -> list[ParameterGroup]:
+        """What trains, and how."""
+        ...
+
+    def objective(self, task: Task, model: torch.nn.Module, batch: Batch) -> Objective:
+        """The task's loss and whatever the method adds to it."""
+        ...
+
+    def save(self, model: PreTrainedModel, directory: Path) -> None:
+        """Leave in `directory` what plain Transformers loads and what `load` needs to go on training."""
+        ...
+
+    def load(self, model: PreTrainedModel, directory: Path) -> None:
+        """Put the state that `save` left into `model`, exactly and in place."""
+        ...
+
+
+def task_class(spec: TaskSpec) -> type[Task]:
+    """The class a catalogue entry names."""
+    return cast("type[Task]", _resolve(spec.impl))
+
+
+def method_class(spec: MethodSpec) -> type[Method]:
+    """The class a catalogue entry names."""
+    return cast("type[Method]", _resolve(spec.impl))
+
+
+def _resolve(impl: str) -> Any:
+    module, _, name = impl.partition(":")
+    return getattr(import_module(module), name)

@@ -1,0 +1,242 @@
+"""One fine-tuning job, from plan to artifact. Read top to bottom, this is the recipe."""
+
+import threading
+from collections.abc import Callable, Mapping
+from pathlib import Path
+from typing import Any
+
+import torch
+from accelerate import Accelerator
+from transformers import PreTrainedModel
+
+from app.catalog.hyperparameters import Hyperparameters, ResolvedHyperparameters, TrainingFacts, resolve
+from app.catalog.methods import DEFAULT_METHOD, METHODS, MethodSpec
+from app.catalog.plan import TrainingPlan
+from app.catalog.tasks import TASKS
+from worker.protocol import CHECKPOINTS, Event, Log, Metrics, Result, Started, checkpoint_name
+from worker.training.artifact import Provenance, write_artifact, write_step_metrics
+from worker.training.checkpoint import TrainState
+from worker.training.data import Examples, Records, read_records
+from worker.training.device import check_precision, fast_precision, keep_freed_memory, seed_generators
+from worker.training.encoder import BaseModelFiles, check_max_length, open_base
+from worker.training.evaluation import evaluate
+from worker.training.failures import UserError
+from worker.training.interfaces import method_class, task_class
+from worker.training.loop import Engine, LoopSettings, Split, fit
+from worker.training.optimizer import adamw
+from worker.training.sampler import LengthBuckets
+from worker.training.schedule import warmup_steps
+from worker.training.store import Store
+
+TRAINING_ROWS_IN_METRICS = 1000  # at most this many rows of training metrics a run
+STEP_METRICS = "step_metrics.csv"
+
+
+def run(plan: TrainingPlan, run_dir: Path, emit: Callable[[Event], None], stop: threading.Event) -> None:
+    """Train, choose, score, write. Raises UserError for what the user can mend, StoppedError after `stop`."""
+    keep_freed_memory()
+    spec, method_spec = TASKS[plan.task["type"]], _method_spec(plan)
+    asked = plan.hyperparameters
+    files = {"train": plan.train, "validation": plan.validation, "test": plan.test}
+    splits = {name: read_records(name, file, run_dir) for name, file in files.items() if file is not None}
+    if asked.early_stopping_patience is not None and "validation" not in splits:
+        raise UserError(
+            "early_stopping_needs_validation",
+            f"early_stopping_patience is {asked.early_stopping_patience}, but the job has no validation file to watch. "
+            "Give a validation_file, or leave early_stopping_patience out.",
+            "hyperparameters.early_stopping_patience",
+        )
+
+    base = open_base(plan.model, run_dir / plan.base, spec.model_types)
+    task = task_class(spec).from_records(
+        spec.options.model_validate(plan.task),
+        splits,
+        label_smoothing=asked.label_smoothing,
+        class_weights=asked.class_weights,
+        seed=plan.seed,
+    )
+    method = method_class(method_spec).from_options(
+        method_spec.options.model_validate(plan.adaptation.get(method_spec.name, {}))
+    )
+    for log in task.remarks(splits):
+        emit(log)
+
+    seed_generators(plan.seed)
+    model = method.adapt(task.load_model(base))
+    max_length = asked.max_length if asked.max_length != "auto" else base.window
+    check_max_length(max_length, base)
+
+    def announce(records: Records, examples: Examples) -> None:
+        _announce_windows(records, examples, max_length, emit)
+
+    encoded = {name: Split(records, task, base.tokenizer, max_length, announce) for name, records in splits.items()}
+    train = encoded["train"].examples
+    chosen = _resolve(asked, train, base, model)
+    sampler = LengthBuckets(train.lengths, chosen.batch_size, chosen.gradient_accumulation_steps, plan.seed)
+    total_steps = chosen.n_epochs * sampler.steps_per_epoch
+    if chosen.max_steps is not None:
+        total_steps = min(total_steps, chosen.max_steps)
+
+    accelerator = Accelerator(mixed_precision={"fp32": "no"}.get(chosen.precision, chosen.precision))
+    model.to(accelerator.device)
+    groups = method.parameter_groups(model, chosen.peak_learning_rate, chosen.weight_decay)
+    optimizer = adamw(groups)
+    prepared, prepared_optimizer = accelerator.prepare(model, optimizer)
+    engine = Engine(
+        accelerator=accelerator,
+        model=prepared,
+        optimizer=prepared_optimizer,
+        groups=groups,
+        task=task,
+        method=method,
+        sampler=sampler,
+        train=encoded["train"],
+        validation=encoded.get("validation"),
+        test_rows=splits["test"].table.num_rows if "test" in splits else 0,
+        emit=emit,
+        stop=stop,
+    )
+    settings = LoopSettings(
+        total_steps=total_steps,
+        warmup_steps=warmup_steps(chosen.warmup_ratio, total_steps),
+        scheduler=chosen.lr_scheduler,
+        max_grad_norm=chosen.max_grad_norm,
+        milestone_interval=chosen.eval_interval,
+        checkpoint_interval_s=plan.checkpoint_interval_s,
+        log_interval=-(-total_steps // TRAINING_ROWS_IN_METRICS),
+        patience=chosen.early_stopping_patience,
+        selection_metric=spec.selection_metric,
+    )
+    store = Store(
+        directory=run_dir / CHECKPOINTS,
+        run_dir=run_dir,
+        identity=_identity(plan, chosen),
+        base=base,
+        method=method,
+        model=model,
+        optimizer=optimizer,
+        scaler=accelerator.scaler,
+        emit=emit,
+    )
+    state = TrainState() if plan.resume_from is None else store.restore(run_dir / plan.resume_from)
+    model.train()
+    emit(
+        Started(
+            hyperparameters=chosen.model_dump(),
+            total_steps=total_steps,
+            device=_device_name(accelerator.device, chosen.precision),
+            labels=task.labels,
+            resumed_from_step=None if plan.resume_from is None else state.step,
+        )
+    )
+    fit(engine, settings, state, lambda: store.save(state))
+
+    metrics: dict[str, Any] = {}
+    if state.best is not None:
+        metrics["validation"] = state.best.values | state.best.detail
+        if state.best.step != state.step:
+            method.load(model, store.directory / checkpoint_name(state.best.step) / "model")
+    else:
+        emit(
+            Log(
+                f"There was no validation file, so nothing was known for choosing: the model is that of the last step, "
+                f"{state.step}.",
+                level="warn",
+            )
+        )
+    best_step = state.step if state.best is None else state.best.step
+    if "test" in encoded:
+        test = encoded["test"]
+        scores = evaluate(task, prepared, accelerator.device, test.records, test.examples, stop)
+        emit(Metrics("test", best_step, round(best_step / sampler.steps_per_epoch, 4), scores.values))
+        metrics["test"] = scores.values | scores.detail
+    selected_by = "last step (no validation file)" if state.best is None else f"validation {spec.selection_metric}"
+    metrics |= {"best_step": best_step, "selected_by": selected_by}
+
+    provenance = Provenance(
+        job_id=plan.job_id,
+        model=plan.fine_tuned_model,
+        base_model=plan.model,
+        task=plan.task,
+        method=method_spec.name,
+        seed=plan.seed,
+        hyperparameters=chosen.model_dump(),
+        files={name: records.file for name, records in splits.items()},
+        labels=task.labels,
+    )
+    artifact = write_artifact(run_dir, provenance, metrics, store.write_model)
+    write_step_metrics(run_dir / STEP_METRICS, state.history)
+    emit(
+        Result(
+            metrics=metrics,
+            artifact=artifact,
+            labels=task.labels,
+            step_metrics_csv=STEP_METRICS,
+            trained_tokens=state.trained_tokens,
+        )
+    )
+
+
+def _method_spec(plan: TrainingPlan) -> MethodSpec:
+    names = list(plan.adaptation) or [DEFAULT_METHOD]
+    unknown = [name for name in names if name not in METHODS]
+    if unknown or len(names) > 1:
+        raise UserError(
+            "adaptation_unknown",
+            f"adaptation names {names}; give one of: {', '.join(METHODS)}.",
+            "adaptation",
+            {"allowed": list(METHODS)},
+        )
+    return METHODS[names[0]]
+
+
+def _resolve(
+    asked: Hyperparameters, train: Examples, base: BaseModelFiles, model: PreTrainedModel
+) -> ResolvedHyperparameters:
+    chosen = resolve(
+        asked,
+        TrainingFacts(
+            training_rows=train.count,
+            hidden_size=int(getattr(model.config, "hidden_size", 768)),
+            model_window=base.window,
+            fast_precision=fast_precision(),
+        ),
+    )
+    check_precision(chosen.precision)
+    return chosen
+
+
+def _identity(plan: TrainingPlan, chosen: ResolvedHyperparameters) -> dict[str, Any]:
+    """What must not change between the parts of a run. Batch size may, as long as a step sees the same examples."""
+    hyperparameters: Mapping[str, Any] = chosen.model_dump(exclude={"batch_size", "gradient_accumulation_steps"})
+    files = {"train": plan.train, "validation": plan.validation, "test": plan.test}
+    return {
+        "model": plan.model,
+        "task": plan.task,
+        "adaptation": plan.adaptation,
+        "seed": plan.seed,
+        "examples_per_step": chosen.batch_size * chosen.gradient_accumulation_steps,
+        **{f"{name}_sha256": None if file is None else file.sha256 for name, file in files.items()},
+        **hyperparameters,
+    }
+
+
+def _announce_windows(records: Records, examples: Examples, max_length: int, emit: Callable[[Event], None]) -> None:
+    rows = records.table.num_rows
+    if examples.count == rows:
+        return
+    windows_of = torch.bincount(torch.from_numpy(examples.record)).numpy()
+    long_texts = int((windows_of > 1).sum())
+    emit(
+        Log(
+            f"{long_texts} of {rows} {records.split} texts are longer than {max_length} tokens. They are read "
+            f"in {int(windows_of[windows_of > 1].sum())} overlapping windows; nothing is cut off.",
+            data={"split": records.split, "texts": long_texts, "windows": examples.count, "max_length": max_length},
+        )
+    )
+
+
+def _device_name(device: torch.device, precision: str) -> str:
+    if device.type == "cuda":
+        return f"{torch.cuda.get_device_name(device)} ({precision})"
+    return f"{device.type}, {torch.get_num_threads()} threads ({precision})"

@@ -1,0 +1,81 @@
+"""A run's checkpoints: what goes into them, which are kept, and how a run is put back where one was written."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from worker.protocol import Checkpoint, Event
+from worker.training import checkpoint
+from worker.training.checkpoint import Snapshot, TrainState
+from worker.training.device import generator_state, restore_generators
+from worker.training.encoder import BaseModelFiles
+from worker.training.interfaces import Method
+
+
+@dataclass
+class Store:
+    """The run's checkpoints on disk."""
+
+    directory: Path
+    run_dir: Path
+    identity: dict[str, Any]
+    base: BaseModelFiles
+    method: Method
+    model: PreTrainedModel
+    optimizer: torch.optim.Optimizer
+    scaler: Any  # torch.amp.GradScaler, or None without fp16
+    emit: Callable[[Event], None]
+    saved: tuple[int, int] | None = None
+
+    def save(self, state: TrainState) -> None:
+        """Write, tell, prune to the best and the last. A state that is on disk already is not written again."""
+        if self.saved == (state.step, state.milestone):
+            return
+        generators, tensors = generator_state()
+        snapshot = Snapshot(
+            state=state,
+            run=self.identity,
+            generators=generators,
+            loss_scale=None if self.scaler is None else self.scaler.state_dict(),
+            tensors={f"generator/{name}": tensor for name, tensor in tensors.items()}
+            | checkpoint.optimizer_tensors(self.model, self.optimizer),
+        )
+        path = checkpoint.save(self.directory, snapshot, self.write_model)
+        self.saved = (state.step, state.milestone)
+        best = state.best is not None and state.best.step == state.step
+        relative = str(path.relative_to(self.run_dir))
+        self.emit(Checkpoint(state.step, relative, f"{relative}/model", best, _newest_metrics(state)))
+        checkpoint.prune(self.directory, {state.step} | ({state.best.step} if state.best else set()))
+
+    def restore(self, path: Path) -> TrainState:
+        """Put model, optimizer and generators back where the checkpoint was written."""
+        snapshot = checkpoint.load(path, self.identity)
+        self.method.load(self.model, path / "model")
+        checkpoint.restore_optimizer(self.model, self.optimizer, snapshot.tensors)
+        if self.scaler is not None and snapshot.loss_scale is not None:
+            self.scaler.load_state_dict(snapshot.loss_scale)
+        prefix = "generator/"
+        tensors = {
+            name.removeprefix(prefix): tensor for name, tensor in snapshot.tensors.items() if name.startswith(prefix)
+        }
+        restore_generators(snapshot.generators, tensors)
+        self.saved = (snapshot.state.step, snapshot.state.milestone)
+        return snapshot.state
+
+    def write_model(self, directory: Path) -> None:
+        """A Transformers directory: weights, configuration, tokenizer."""
+        directory.mkdir(exist_ok=True)
+        self.method.save(self.model, directory)
+        self.base.tokenizer.save_pretrained(directory)
+
+
+def _newest_metrics(state: TrainState) -> dict[str, float]:
+    """The newest training and validation numbers, `train_loss` and `valid_loss` among them."""
+    newest: dict[str, float] = {}
+    for row in state.history[-2:]:
+        newest |= row
+    return newest

@@ -1,0 +1,10 @@
+"""`python -m benchmarks`: all of them, one after the other."""
+
+import subprocess
+import sys
+
+NAMES = ("training_speed", "turnaround", "status_polling", "upload")
+
+for name in NAMES:
+    print(f"== python -m benchmarks.{name}", flush=True)
+    subprocess.run([sys.executable, "-m", f"benchmarks.{name}"], check=True)

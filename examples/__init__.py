@@ -1,0 +1,1 @@
+"""A data set written for this project, and short client programs."""

@@ -1,0 +1,205 @@
+import importlib
+import pkgutil
+from pathlib import Path
+from typing import Any, cast
+
+import pytest
+import torch
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
+from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
+
+import worker.methods
+import worker.tasks
+from app.catalog.methods import ALL_TASKS, METHODS
+from app.catalog.tasks import SEQUENCE_CLASSIFIERS, TASKS
+from tests.contract.tiny import make_plan, train
+from worker.protocol import Checkpoint, Log, Progress, Started
+from worker.training.interfaces import Method, Task, method_class, task_class
+
+CASES = [
+    (task, method)
+    for task, spec in TASKS.items()
+    for method, method_spec in METHODS.items()
+    if ALL_TASKS in method_spec.tasks or spec.name in method_spec.tasks
+]
+each_case = pytest.mark.parametrize(("task", "method"), CASES)
+ODD_TEXTS = [
+    "",
+    " ",
+    "a",
+    "\u200b",
+    "\x07",
+    "😀😀",
+    "e\u0301te\u0301 نص 你好",
+    "\ufffd",
+    "the film " * 200,
+    "x" * 5000,
+]
+
+
+def rows_of(task: str) -> list[dict[str, Any]]:
+    return list(TASKS[task].example)
+
+
+def members(protocol: type) -> set[str]:
+    return {name for name in vars(protocol) if not name.startswith("_")}
+
+
+def modules_of(package: Any) -> set[str]:
+    return {f"{package.__name__}.{module.name}" for module in pkgutil.iter_modules(package.__path__)}
+
+
+def test_every_task_of_the_catalogue_names_a_class_that_satisfies_the_protocol() -> None:
+    for spec in TASKS.values():
+        assert members(Task) <= set(dir(task_class(spec)))
+
+
+def test_every_method_of_the_catalogue_names_a_class_that_satisfies_the_protocol() -> None:
+    for spec in METHODS.values():
+        assert members(Method) <= set(dir(method_class(spec)))
+
+
+def test_no_module_of_tasks_and_methods_is_orphaned() -> None:
+    named = {spec.impl.partition(":")[0] for spec in (*TASKS.values(), *METHODS.values())}
+    assert modules_of(worker.tasks) | modules_of(worker.methods) == named
+
+
+def test_the_catalogue_lists_only_model_types_that_have_a_sequence_classification_head() -> None:
+    assert set(MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES) >= SEQUENCE_CLASSIFIERS
+    for model_type in SEQUENCE_CLASSIFIERS:
+        class_names = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES[model_type]
+        module = importlib.import_module(f"transformers.models.{model_type.replace('-', '_')}")
+        assert hasattr(module, class_names if isinstance(class_names, str) else class_names[0])
+
+
+@each_case
+def test_it_overfits_eight_rows(task: str, method: str, tiny_encoder: Path, tmp_path: Path) -> None:
+    rows = rows_of(task)
+    assert len(rows) == 8
+    plan = make_plan(
+        tmp_path,
+        tiny_encoder,
+        rows,
+        rows,
+        task=task,
+        method=method,
+        n_epochs=40,
+        batch_size=4,
+        learning_rate=3e-3,
+        eval_interval=40,
+    )
+    outcome = train(plan, tmp_path)
+    assert outcome.result.metrics["validation"][TASKS[task].selection_metric] == 1.0
+    assert outcome.losses[-1] < 0.1 < outcome.losses[0]
+
+
+@each_case
+def test_plain_transformers_loads_the_artifact_and_predicts_the_same(
+    task: str, method: str, tiny_encoder: Path, tmp_path: Path
+) -> None:
+    rows = rows_of(task)
+    plan = make_plan(
+        tmp_path,
+        tiny_encoder,
+        rows[:6],
+        test=rows,
+        task=task,
+        method=method,
+        n_epochs=10,
+        batch_size=2,
+        learning_rate=1e-3,
+    )
+    outcome = train(plan, tmp_path)
+    artifact = tmp_path / (outcome.result.artifact or "")
+    labels = sorted({row["label"] for row in rows})
+    model = AutoModelForSequenceClassification.from_pretrained(artifact)
+    tokenizer = AutoTokenizer.from_pretrained(artifact)
+    assert model.config.label2id == {label: index for index, label in enumerate(labels)}
+    assert model.config.problem_type == "single_label_classification"
+
+    texts, truth = [row["text"] for row in rows], [row["label"] for row in rows]
+    with torch.inference_mode():
+        logits = model(**tokenizer(texts, padding=True, return_tensors="pt")).logits
+    losses = torch.nn.functional.cross_entropy(logits, torch.tensor([labels.index(label) for label in truth]))
+    scores = outcome.result.metrics["test"]
+    assert losses.item() == pytest.approx(scores["loss"], rel=1e-5)
+
+    classify: Any = pipeline(cast(Any, task), model=str(artifact))
+    predicted = [answer["label"] for answer in classify(texts)]
+    right = sum(guess == label for guess, label in zip(predicted, truth, strict=True))
+    assert right / len(rows) == scores["accuracy"]
+    matrix = [[0] * len(labels) for _ in labels]
+    for label, guess in zip(truth, predicted, strict=True):
+        matrix[labels.index(label)][labels.index(guess)] += 1
+    assert scores["confusion_matrix"] == matrix
+
+
+@each_case
+def test_the_same_seed_gives_the_same_losses_and_another_seed_others(
+    task: str, method: str, tiny_encoder: Path, tmp_path: Path
+) -> None:
+    def losses(name: str, seed: int) -> list[float]:
+        settings: dict[str, Any] = {"task": task, "method": method, "seed": seed, "n_epochs": 2, "batch_size": 2}
+        return train(make_plan(tmp_path / name, tiny_encoder, rows_of(task), **settings), tmp_path / name).losses
+
+    first = losses("first", 1)
+    assert first == losses("again", 1)
+    assert first != losses("other", 2)
+
+
+@each_case
+def test_odd_texts_train_and_evaluate_without_loss_of_any(
+    task: str, method: str, tiny_encoder: Path, tmp_path: Path
+) -> None:
+    rows = [{"text": text, "label": f"label {index % 3}"} for index, text in enumerate(ODD_TEXTS)]
+    plan = make_plan(tmp_path, tiny_encoder, rows, rows, rows, task=task, method=method, n_epochs=2, batch_size=4)
+    outcome = train(plan, tmp_path)
+    support = [entry["support"] for entry in outcome.result.metrics["test"]["per_class"]]
+    assert sum(support) == len(rows)
+    windows = [log for log in outcome.of(Log) if "overlapping windows" in log.message]
+    assert {log.data["split"] for log in windows} == {"train", "validation", "test"}
+    assert windows[0].data["texts"] == 1  # the long words are one unknown token
+    assert windows[0].message.startswith("1 of 10 train texts are longer than 48 tokens")
+
+
+def test_events_tell_the_whole_story_in_order(tiny_encoder: Path, tmp_path: Path) -> None:
+    rows = rows_of("text-classification")
+    plan = make_plan(tmp_path, tiny_encoder, rows, rows, rows, n_epochs=2, batch_size=2)
+    outcome = train(plan, tmp_path)
+    (started,) = outcome.of(Started)
+    assert started.total_steps == 8
+    assert started.labels == ["negative", "positive"]
+    assert "auto" not in started.hyperparameters.values()
+    first, *_, last = outcome.of(Progress)
+    assert (first.step, last.step, last.epoch) == (1, 8, 2.0)
+    assert first.eta_s is not None
+    assert first.eta_s > 0
+    assert last.trained_tokens == outcome.result.trained_tokens
+    assert [point.step for point in outcome.of(Checkpoint)] == [4, 8]
+    for point in outcome.of(Checkpoint):
+        assert point.model_path == f"{point.path}/model"
+        assert {"train_loss", "valid_loss", "valid_f1_macro"} <= set(point.metrics)
+    assert outcome.result.metrics["selected_by"] == "validation f1_macro"
+    table = (tmp_path / "step_metrics.csv").read_text("utf-8").splitlines()
+    assert table[0].startswith("step,epoch,learning_rate,train_loss,train_accuracy,valid_loss,valid_accuracy")
+    assert len(table) == 1 + 8
+
+
+def test_without_a_validation_file_the_last_step_is_taken_and_that_is_said(tiny_encoder: Path, tmp_path: Path) -> None:
+    plan = make_plan(tmp_path, tiny_encoder, rows_of("text-classification"), n_epochs=2, batch_size=4)
+    outcome = train(plan, tmp_path)
+    assert outcome.result.metrics == {"best_step": 4, "selected_by": "last step (no validation file)"}
+    assert any("no validation file" in log.message for log in outcome.of(Log) if log.level == "warn")
+    assert "nothing is known about this model's quality" in (tmp_path / "artifact" / "README.md").read_text("utf-8")
+
+
+def test_texts_that_stand_in_two_splits_are_reported_with_their_rows(tiny_encoder: Path, tmp_path: Path) -> None:
+    rows = rows_of("text-classification")
+    leaked = [rows[0] | {"text": f"  {rows[3]['text'].upper()} "}, {"text": "Fresh.", "label": "positive"}]
+    plan = make_plan(tmp_path, tiny_encoder, rows, leaked, rows[4:], n_epochs=1, batch_size=4)
+    warnings = [log for log in train(plan, tmp_path).of(Log) if log.data.get("code") == "leakage"]
+    assert [(log.data["split"], log.data["count"], log.data["rows"][0]) for log in warnings] == [
+        ("validation", 1, (4, 1)),
+        ("test", 4, (5, 1)),
+    ]
+    assert all(log.level == "warn" for log in warnings)

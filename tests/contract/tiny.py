@@ -1,0 +1,176 @@
+"""What contract tests train: a tiny encoder, records, plans; and how they run the engine."""
+
+import hashlib
+import threading
+from collections.abc import Callable, Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any, TypeVar
+
+import pyarrow as pa
+import pyarrow.parquet as pq
+import torch
+from accelerate.state import AcceleratorState, GradientState
+from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
+from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+
+from app.catalog.hyperparameters import Hyperparameters
+from app.catalog.plan import DataFile, TrainingPlan
+from app.catalog.tasks import TASKS
+from worker.protocol import Event, Metrics, Result
+from worker.training.failures import StoppedError
+from worker.training.run import run
+
+WINDOW = 48
+SPECIAL = ["[PAD]", "[UNK]", "[CLS]", "[SEP]", "[MASK]"]
+Row = dict[str, Any]
+E = TypeVar("E", bound=Event)
+
+
+def write_tiny_encoder(directory: Path) -> Path:
+    """A random BERT with a WordPiece vocabulary of the catalogue's example words and all lower-case letters."""
+    texts = [value for task in TASKS.values() for row in task.example for value in row.values()]
+    words = sorted({word for text in texts for word in text.lower().replace(",", " ").replace(".", " ").split()})
+    letters = [*"abcdefghijklmnopqrstuvwxyz.,'", *(f"##{letter}" for letter in "abcdefghijklmnopqrstuvwxyz")]
+    vocabulary = {token: index for index, token in enumerate([*SPECIAL, *letters, *(w for w in words if len(w) > 1)])}
+    backend = Tokenizer(models.WordPiece(vocabulary, unk_token="[UNK]"))
+    backend.normalizer = normalizers.BertNormalizer()
+    backend.pre_tokenizer = pre_tokenizers.BertPreTokenizer()
+    backend.post_processor = processors.TemplateProcessing(
+        single="[CLS] $A [SEP]", special_tokens=[("[CLS]", vocabulary["[CLS]"]), ("[SEP]", vocabulary["[SEP]"])]
+    )
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        model_max_length=WINDOW,
+        pad_token="[PAD]",
+        unk_token="[UNK]",
+        cls_token="[CLS]",
+        sep_token="[SEP]",
+        mask_token="[MASK]",
+        model_input_names=["input_ids", "token_type_ids", "attention_mask"],
+    )
+    torch.manual_seed(7)
+    model = BertModel(
+        BertConfig(
+            vocab_size=len(vocabulary),
+            hidden_size=32,
+            num_hidden_layers=2,
+            num_attention_heads=2,
+            intermediate_size=64,
+            max_position_embeddings=WINDOW,
+        )
+    )
+    model.save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    return directory
+
+
+@dataclass(frozen=True)
+class Outcome:
+    """What a run said, and whether it ended because it was stopped."""
+
+    run_dir: Path
+    events: list[Event]
+    stopped: bool
+
+    def of(self, kind: type[E]) -> list[E]:
+        """Its events of one kind."""
+        return [event for event in self.events if isinstance(event, kind)]
+
+    @property
+    def losses(self) -> list[float]:
+        """Training loss of every step."""
+        return [event.values["loss"] for event in self.of(Metrics) if event.split == "train"]
+
+    @property
+    def result(self) -> Result:
+        """Its one result."""
+        (result,) = self.of(Result)
+        return result
+
+    @property
+    def weights(self) -> str:
+        """SHA-256 of the final weights."""
+        return hashlib.sha256((self.run_dir / "artifact" / "model.safetensors").read_bytes()).hexdigest()
+
+
+def make_plan(
+    run_dir: Path,
+    base: Path,
+    train: Sequence[Row],
+    validation: Sequence[Row] | None = None,
+    test: Sequence[Row] | None = None,
+    *,
+    seed: int = 5,
+    resume_from: str | None = None,
+    checkpoint_interval_s: float = 600.0,
+    task: str = "text-classification",
+    method: str = "full",
+    model: str = "local/tiny",
+    **hyperparameters: Any,
+) -> TrainingPlan:
+    """Lay out a run directory with plan.json, base model and data, as a supervisor does."""
+    (run_dir / "data").mkdir(parents=True, exist_ok=True)
+    if not (run_dir / "base").exists():
+        (run_dir / "base").symlink_to(base, target_is_directory=True)
+    files = {
+        name: None if rows is None else _write_records(run_dir, name, rows)
+        for name, rows in (("train", train), ("validation", validation), ("test", test))
+    }
+    assert files["train"] is not None
+    plan = TrainingPlan(
+        job_id="ftjob-test",
+        attempt=1,
+        task={"type": task},
+        adaptation={} if method == "full" else {method: {}},
+        hyperparameters=Hyperparameters.model_validate({"precision": "fp32"} | hyperparameters),
+        seed=seed,
+        model=model,
+        fine_tuned_model="ft:tiny:test",
+        base="base",
+        train=files["train"],
+        validation=files["validation"],
+        test=files["test"],
+        resume_from=resume_from,
+        checkpoint_interval_s=checkpoint_interval_s,
+    )
+    (run_dir / "plan.json").write_text(plan.model_dump_json(), "utf-8")
+    return plan
+
+
+def _write_records(run_dir: Path, name: str, rows: Sequence[Row]) -> DataFile:
+    columns = {field: [row[field] for row in rows] for field in rows[0]}
+    path = run_dir / "data" / f"{name}.parquet"
+    pq.write_table(pa.table(columns | {"row": list(range(1, len(rows) + 1))}), path)
+    return DataFile(
+        path=f"data/{name}.parquet",
+        file_id=f"file-{name}",
+        filename=f"{name}.jsonl",
+        sha256=hashlib.sha256(path.read_bytes()).hexdigest(),
+        rows=len(rows),
+    )
+
+
+def train(plan: TrainingPlan, run_dir: Path, when: Callable[[Event], bool] = lambda event: False) -> Outcome:
+    """Run the engine here; it is told to stop at the first event for which `when` is true."""
+    # Accelerate keeps its precision for the life of a process; a child has one run, a test process many.
+    AcceleratorState._reset_state(reset_partial_state=True)  # pyright: ignore[reportPrivateUsage]
+    GradientState._reset_state()  # pyright: ignore[reportPrivateUsage]
+    events: list[Event] = []
+    stop = threading.Event()
+
+    def emit(event: Event) -> None:
+        events.append(event)
+        if when(event):
+            stop.set()
+
+    try:
+        run(plan, run_dir, emit, stop)
+    except StoppedError:
+        return Outcome(run_dir, events, stopped=True)
+    return Outcome(run_dir, events, stopped=False)
+
+
+def after_step(step: int) -> Callable[[Event], bool]:
+    """True once the step's training metrics are out."""
+    return lambda event: isinstance(event, Metrics) and event.split == "train" and event.step >= step

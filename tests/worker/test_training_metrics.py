@@ -1,0 +1,59 @@
+import numpy as np
+import pytest
+from sklearn.metrics import f1_score
+
+from worker.training.metrics import bootstrap_intervals, classification_detail, classification_values
+
+TRUTH = np.array([0, 0, 0, 0, 1, 1, 2, 2])
+PREDICTED = np.array([0, 0, 0, 1, 1, 0, 2, 1])
+
+
+def test_metrics_equal_values_computed_by_hand() -> None:
+    # By class: precision 3/4, 1/3, 1; recall 3/4, 1/2, 1/2; F1 3/4, 2/5, 2/3; support 4, 2, 2.
+    values = classification_values(TRUTH, PREDICTED)
+    assert values == pytest.approx(
+        {
+            "accuracy": 5 / 8,
+            "precision_macro": (3 / 4 + 1 / 3 + 1) / 3,
+            "recall_macro": (3 / 4 + 1 / 2 + 1 / 2) / 3,
+            "f1_macro": (3 / 4 + 2 / 5 + 2 / 3) / 3,
+            "precision_weighted": (4 * 3 / 4 + 2 * 1 / 3 + 2 * 1) / 8,
+            "recall_weighted": 5 / 8,
+            "f1_weighted": (4 * 3 / 4 + 2 * 2 / 5 + 2 * 2 / 3) / 8,
+        }
+    )
+
+
+def test_the_table_of_classes_and_the_confusion_matrix_equal_values_computed_by_hand() -> None:
+    detail = classification_detail(TRUTH, PREDICTED, ["a", "b", "c", "never"], seed=1)
+    assert detail["confusion_matrix"] == [[3, 1, 0, 0], [1, 1, 0, 0], [0, 1, 1, 0], [0, 0, 0, 0]]
+    assert detail["per_class"][1] == pytest.approx(
+        {"label": "b", "precision": 1 / 3, "recall": 1 / 2, "f1": 2 / 5, "support": 2}
+    )
+    assert detail["per_class"][3] == {"label": "never", "precision": 0.0, "recall": 0.0, "f1": 0.0, "support": 0}
+
+
+def test_bootstrap_intervals_are_those_of_resampled_rows() -> None:
+    generator = np.random.default_rng(3)
+    truth = generator.integers(0, 3, 300)
+    predicted = np.where(generator.random(300) < 0.7, truth, generator.integers(0, 3, 300))
+    samples = generator.integers(0, 300, (2000, 300))
+    accuracy = (truth[samples] == predicted[samples]).mean(axis=1)
+    f1 = [f1_score(truth[rows], predicted[rows], average="macro") for rows in samples[:500]]
+    intervals = classification_detail(truth, predicted, ["a", "b", "c"], seed=4)["intervals"]
+    assert intervals["accuracy"] == pytest.approx(np.percentile(accuracy, [2.5, 97.5]), abs=0.01)
+    assert intervals["f1_macro"] == pytest.approx(np.percentile(f1, [2.5, 97.5]), abs=0.015)
+
+
+def test_bootstrap_intervals_repeat_themselves_with_a_seed_and_close_up_on_perfect_predictions() -> None:
+    mixed = np.array([[8, 2], [3, 7]])
+    assert bootstrap_intervals(mixed, 1) == bootstrap_intervals(mixed, 1)
+    assert bootstrap_intervals(np.diag([5, 5]), 1) == {"accuracy": [1.0, 1.0], "f1_macro": [1.0, 1.0]}
+
+
+def test_bootstrap_intervals_of_many_classes_take_no_more_memory_than_the_occupied_cells() -> None:
+    matrix = np.zeros((2000, 2000), dtype=np.int64)
+    matrix[np.arange(2000), np.arange(2000)] = 1
+    matrix[0, 1] = 50
+    low, high = bootstrap_intervals(matrix, 1)["accuracy"]
+    assert low < 2000 / 2050 < high

@@ -1,0 +1,31 @@
+"""Bytes."""
+
+import uuid
+from datetime import datetime
+
+from sqlalchemy import ForeignKey
+from sqlalchemy.orm import Mapped, mapped_column
+
+from app.tables.base import Base, created
+
+
+class Blob(Base):
+    """Bytes of any length, in chunks. Incomplete until its writer finished; without a reference it is collected."""
+
+    __tablename__ = "blobs"
+
+    id: Mapped[uuid.UUID] = mapped_column(primary_key=True, default=uuid.uuid4)
+    bytes: Mapped[int | None]
+    sha256: Mapped[str | None] = mapped_column(index=True)
+    created_at: Mapped[datetime] = created()
+    touched_at: Mapped[datetime] = created()
+
+
+class BlobChunk(Base):
+    """1 MiB of a blob. `data` is stored uncompressed out of line (the migration sets STORAGE EXTERNAL)."""
+
+    __tablename__ = "blob_chunks"
+
+    blob_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("blobs.id", ondelete="CASCADE"), primary_key=True)
+    index: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    data: Mapped[bytes]

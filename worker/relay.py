@@ -36,6 +36,7 @@ class Relay:
         self._flushed_at = 0.0
         self._total_steps: int | None = None
         self._next_train_event = 0.0
+        self._progress: dict[str, Any] = {}
         task = TASKS[job.spec["task"]["type"]] if job.kind == "fine_tuning" else None
         self._told_metrics = {"loss", task.metrics[0], task.selection_metric} if task else {"loss"}
 
@@ -60,18 +61,17 @@ class Relay:
                     self._next_train_event = step + (self._total_steps or 0) / TRAIN_EVENTS
                     self.tell(Event(self._sentence(said), type="metrics", data=_metrics_data(said)))
             case protocol.Progress():
-                self._heartbeat.show(
-                    leases.Progress(
-                        {
-                            "step": said.step,
-                            "total_steps": said.total_steps,
-                            "epoch": said.epoch,
-                            "examples_per_second": said.examples_per_second,
-                            "trained_tokens": said.trained_tokens,
-                        },
-                        said.eta_s,
-                    )
-                )
+                self._progress = {
+                    "step": said.step,
+                    "total_steps": said.total_steps,
+                    "epoch": said.epoch,
+                    "examples_per_second": said.examples_per_second,
+                    "trained_tokens": said.trained_tokens,
+                }
+                self._heartbeat.show(leases.Progress(self._progress, said.eta_s))
+            case protocol.Phase(name, done, total):
+                phase = {"name": name, "done": done, "total": total}
+                self._heartbeat.show(leases.Progress(self._progress | {"phase": phase}, None))
             case _:
                 pass
 

@@ -69,7 +69,7 @@ class Relay:
                     "trained_tokens": said.trained_tokens,
                 }
                 self._heartbeat.show(leases.Progress(self._progress, said.eta_s))
-            case protocol.Phase(name, done, total):
+            case protocol.Phase(name, done, total) if self._progress:
                 phase = {"name": name, "done": done, "total": total}
                 self._heartbeat.show(leases.Progress(self._progress | {"phase": phase}, None))
             case _:

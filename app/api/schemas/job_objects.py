@@ -40,7 +40,7 @@ EXAMPLE: Object = {
     "progress": {"step": 40, "total_steps": 96, "epoch": 1.25, "examples_per_second": 210.4},
     "attempt": 1,
     "max_attempts": 3,
-    "run_seconds": 0,
+    "run_seconds": 0.0,
     "time_limit_s": None,
     "metrics": None,
     "user_provided_suffix": "reviews",
@@ -104,7 +104,7 @@ class JobObject(ResponseModel):
     )
     attempt: int = Field(description="How often the job was started; pauses and drained workers are not counted.")
     max_attempts: int = Field(description="A lost worker or a crash in the last attempt fails the job.")
-    run_seconds: int = Field(description="How long it has run in all attempts that are over, waiting left out.")
+    run_seconds: float = Field(description="How long it has run in all attempts that are over, waiting left out.")
     time_limit_s: int | None = Field(description="Seconds it may run; null: as long as it takes.")
     metrics: dict[str, Any] | None = Field(description="Results of the best model; null until there are some.")
     user_provided_suffix: str | None
@@ -138,7 +138,7 @@ class JobObject(ResponseModel):
                 "progress": job.progress,
                 "attempt": job.attempt,
                 "max_attempts": job.max_attempts,
-                "run_seconds": round(job.run_seconds),
+                "run_seconds": round(job.run_seconds, 2),
                 "time_limit_s": job.time_limit_s,
                 "metrics": job.metrics,
                 "user_provided_suffix": job.suffix,

@@ -22,6 +22,7 @@ from worker import protocol
 from worker.context import WorkerContext
 from worker.heartbeat import Heartbeat
 from worker.protocol import CHECKPOINTS, checkpoint_name
+from worker.relay import Relay
 
 
 def put_directory(context: WorkerContext, directory: Path) -> list[PublishedFile]:
@@ -34,19 +35,22 @@ def put_directory(context: WorkerContext, directory: Path) -> list[PublishedFile
 class _Waiting:
     said: protocol.Checkpoint
     directory: Path
+    said_before: int  # things that the relay had been given when the checkpoint was announced
 
 
 class CheckpointPusher:
-    """Pushes checkpoints from a thread of its own.
+    """Pushes checkpoints from a thread of its own, each behind everything that was said before it.
 
+    A run that goes on from a checkpoint never says again what led there, so that has to be stored first.
     Where the store is slower than training, a checkpoint that is neither the newest nor the best is skipped.
     """
 
-    def __init__(self, context: WorkerContext, job: Job, run_dir: Path, heartbeat: Heartbeat) -> None:
+    def __init__(self, context: WorkerContext, job: Job, run_dir: Path, heartbeat: Heartbeat, relay: Relay) -> None:
         self._context = context
         self._job = job
         self._run_dir = run_dir
         self._heartbeat = heartbeat
+        self._relay = relay
         self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
         self._newest_step = 0
         self._best_step = 0
@@ -59,7 +63,7 @@ class CheckpointPusher:
         shutil.copytree(self._run_dir / said.path, aside, copy_function=os.link, dirs_exist_ok=True)
         self._newest_step = said.step
         self._best_step = said.step if said.best else self._best_step
-        self._queue.put(_Waiting(said, aside))
+        self._queue.put(_Waiting(said, aside, self._relay.added))
 
     def close(self) -> None:
         """Push what waits, then end."""
@@ -76,6 +80,7 @@ class CheckpointPusher:
     def _push(self, item: _Waiting) -> None:
         lost = self._heartbeat.lost
         files = self._context.patiently(lambda: put_directory(self._context, item.directory), lost)
+        self._relay.wait_until_written(item.said_before)
         if files is not None:
             self._context.persist(lambda session: self._publish(session, item.said, files), lost)
 
@@ -119,7 +124,14 @@ class CheckpointPusher:
         events.append(
             session,
             job.id,
-            [Event(f"Checkpoint created at step {said.step}", data={"step": said.step, "model": model_id})],
+            [
+                Event(
+                    f"Checkpoint created at step {said.step}",
+                    data={"step": said.step, "model": model_id},
+                    # A commit whose answer was lost is repeated.
+                    source=f"{self._job.lease_token}:checkpoint-{said.step}",
+                )
+            ],
         )
 
 

@@ -36,11 +36,12 @@ def supervise(context: WorkerContext, job: Job) -> None:
     kind = KINDS[job.kind]
     run_dir = context.settings.runs_dir / f"{job.id}-{job.attempt}-{job.lease_token}"
     logger.info("job %s attempt %d: started", job.id, job.attempt)
-    with Heartbeat(context, job.lease_token) as heartbeat:
-        attempt = _Attempt(context, job, kind, run_dir, heartbeat)
+    with Heartbeat(context, job.lease_token) as heartbeat, Relay(context, job, heartbeat) as relay:
+        attempt = _Attempt(context, job, kind, run_dir, heartbeat, relay)
         try:
             outcome = attempt.run()
-            attempt.tell_the_rest()
+            relay.flush()
+            heartbeat.flush()
             Ending(context, job, kind, heartbeat).write(outcome, run_dir)
         finally:
             shutil.rmtree(run_dir, ignore_errors=True)
@@ -50,13 +51,15 @@ def supervise(context: WorkerContext, job: Job) -> None:
 class _Attempt:
     """One attempt at a job: the child, its relay, and what was asked of it."""
 
-    def __init__(self, context: WorkerContext, job: Job, kind: Kind, run_dir: Path, heartbeat: Heartbeat) -> None:
+    def __init__(
+        self, context: WorkerContext, job: Job, kind: Kind, run_dir: Path, heartbeat: Heartbeat, relay: Relay
+    ) -> None:
         self._context = context
         self._job = job
         self._kind = kind
         self._run_dir = run_dir
         self._heartbeat = heartbeat
-        self._relay = Relay(context, job, heartbeat)
+        self._relay = relay
         self._result: protocol.Result | None = None
         self._failure: protocol.Failure | None = None
 
@@ -82,7 +85,7 @@ class _Attempt:
             child = self._context.standby.take()
         else:
             child = Child(self._run_dir / "stderr.log", preload=False)
-        pusher = CheckpointPusher(self._context, self._job, self._run_dir, self._heartbeat)
+        pusher = CheckpointPusher(self._context, self._job, self._run_dir, self._heartbeat, self._relay)
         try:
             child.start(plan_path)
             stop, exit_code = self._watch(child, pusher)
@@ -126,7 +129,6 @@ class _Attempt:
                 self._take(said, pusher)
             except queue.Empty:
                 pass
-            self._relay.flush_if_due()
             signs.draining = self._context.draining.is_set()
             stop = signs.stop()
             if stop is not None and stop != asked:
@@ -149,8 +151,3 @@ class _Attempt:
                 pusher.add(said)
             case _:
                 self._relay.add(said)
-
-    def tell_the_rest(self) -> None:
-        """Write what the child said last."""
-        self._relay.flush()
-        self._heartbeat.flush()

@@ -28,6 +28,7 @@ from worker.context import DATABASE_AWAY, WorkerContext
 from worker.process import Standby
 from worker.supervisor import supervise
 from worker.tick import Rounds
+from worker.webhooks import WebhookSender
 
 logger = logging.getLogger(__name__)
 
@@ -119,11 +120,22 @@ def run(settings: Settings, *, control: bool) -> None:
     )
     taken = Slots(context, queue, slots)
     rounds = Rounds(context)
-    celery.task(_when_database_is_there(taken.run), name=WAKE)
-    celery.task(_when_database_is_there(rounds.tick), name=TICK)
+    webhooks = WebhookSender(context)
+
+    def wake() -> None:
+        webhooks.wake()
+        taken.run()
+
+    def tick() -> None:
+        rounds.tick()
+        webhooks.wake()
+
+    celery.task(_when_database_is_there(wake), name=WAKE)
+    celery.task(_when_database_is_there(tick), name=TICK)
 
     def on_ready(**_: Any) -> None:
         if control:
+            webhooks.start()
             rounds.scan()
         standby.refill()
         threading.Thread(
@@ -151,6 +163,7 @@ def run(settings: Settings, *, control: bool) -> None:
     finally:
         stopped.set()
         standby.close()
+        webhooks.close()
         try:
             with transaction(sessions) as session:
                 workers.leave(session, context.owner)

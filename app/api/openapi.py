@@ -33,7 +33,7 @@ def _restore_examples(schemas: dict[str, Any]) -> None:
 
 def _remove_foreign_errors(document: dict[str, Any]) -> None:
     """FastAPI documents a 422 of its own form wherever there is a parameter; ours are 400 and in our form."""
-    for operations in document["paths"].values():
+    for operations in (*document["paths"].values(), *document["webhooks"].values()):
         for operation in operations.values():
             responses = operation["responses"]
             if FOREIGN[0] in str(responses.get("422")):

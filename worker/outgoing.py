@@ -95,4 +95,4 @@ def _reason(error: BaseException) -> str:
         return "No answer in time (TAILOR_WEBHOOK_TIMEOUT_S)."
     while error.__cause__ is not None:
         error = error.__cause__
-    return f"{getattr(error, 'strerror', None) or str(error) or type(error).__name__}."
+    return (getattr(error, "strerror", None) or str(error) or type(error).__name__).rstrip(".") + "."

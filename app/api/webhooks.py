@@ -10,22 +10,24 @@ from fastapi.concurrency import run_in_threadpool
 from app.api.deps import Access, AccessDep
 from app.api.idempotency import Once, OnceDep
 from app.api.schemas.base import errors
-from app.api.schemas.webhooks import (
-    DeletedEndpoint,
-    DeliveryList,
+from app.api.schemas.webhook_deliveries import (
     DeliveryListQuery,
-    DeliveryObject,
-    EndpointCreate,
-    EndpointList,
+    WebhookDeliveryList,
+    WebhookDeliveryObject,
+    WebhookEvent,
+)
+from app.api.schemas.webhooks import (
+    DeletedWebhookEndpoint,
     EndpointListQuery,
-    EndpointObject,
-    EndpointTest,
-    EndpointTestResult,
-    EndpointUpdate,
-    EndpointWithSecret,
-    Event,
-    EventTypeList,
-    SecretRotation,
+    WebhookEndpointCreate,
+    WebhookEndpointList,
+    WebhookEndpointObject,
+    WebhookEndpointTest,
+    WebhookEndpointTestResult,
+    WebhookEndpointUpdate,
+    WebhookEndpointWithSecret,
+    WebhookEventTypeList,
+    WebhookSecretRotation,
 )
 from app.errors import AppError
 from app.queue import CONTROL_QUEUE
@@ -40,10 +42,10 @@ WORKER_SLACK_S = 5.0
 
 
 @router.get("/webhook_event_types", responses=errors(), summary="List webhook event types")
-def list_event_types(access: AccessDep) -> EventTypeList:
+def list_event_types(access: AccessDep) -> WebhookEventTypeList:
     """Everything that an endpoint can hear of."""
     access.authenticate()
-    return EventTypeList(data=list(outbox.EVENT_TYPES))
+    return WebhookEventTypeList(data=list(outbox.EVENT_TYPES))
 
 
 async def _check_url(access: Access, url: str | None) -> None:
@@ -54,55 +56,55 @@ async def _check_url(access: Access, url: str | None) -> None:
 
 
 @router.post("/webhook_endpoints", responses=errors(409, 413, 422), summary="Create a webhook endpoint")
-async def create_endpoint(body: EndpointCreate, access: AccessDep, once: OnceDep) -> EndpointWithSecret:
+async def create_endpoint(body: WebhookEndpointCreate, access: AccessDep, once: OnceDep) -> WebhookEndpointWithSecret:
     """Register a URL. The answer holds the signing secret, which is never shown again."""
     await _check_url(access, body.url)
     return await run_in_threadpool(_create, body, access, once)
 
 
-def _create(body: EndpointCreate, access: Access, once: Once) -> EndpointWithSecret:
+def _create(body: WebhookEndpointCreate, access: Access, once: Once) -> WebhookEndpointWithSecret:
     limit = access.state.settings.max_webhook_endpoints
     with access.transaction() as (session, caller):
 
-        def act() -> EndpointWithSecret:
-            return EndpointWithSecret.of(endpoints.create(session, caller, body.to_new_endpoint(), limit=limit))
+        def act() -> WebhookEndpointWithSecret:
+            return WebhookEndpointWithSecret.of(endpoints.create(session, caller, body.to_new_endpoint(), limit=limit))
 
-        return once.answer(session, caller, body.model_dump(mode="json"), EndpointWithSecret, act)
+        return once.answer(session, caller, body.model_dump(mode="json"), WebhookEndpointWithSecret, act)
 
 
 @router.get("/webhook_endpoints", responses=errors(404), summary="List webhook endpoints")
-def list_endpoints(access: AccessDep, query: Annotated[EndpointListQuery, Query()]) -> EndpointList:
+def list_endpoints(access: AccessDep, query: Annotated[EndpointListQuery, Query()]) -> WebhookEndpointList:
     """The project's endpoints in pages, newest first."""
     with access.read() as (session, caller):
         rows, has_more = endpoints.page(session, caller, after=query.after, limit=query.limit)
-    return EndpointList.of(rows, has_more)
+    return WebhookEndpointList.of(rows, has_more)
 
 
 @router.get("/webhook_endpoints/{endpoint_id}", responses=errors(404), summary="Retrieve a webhook endpoint")
-def retrieve_endpoint(endpoint_id: str, access: AccessDep) -> EndpointObject:
+def retrieve_endpoint(endpoint_id: str, access: AccessDep) -> WebhookEndpointObject:
     """An endpoint, and whether it works: `status`, `disabled_reason`, `failing_since`."""
     with access.read() as (session, caller):
-        return EndpointObject.of(endpoints.get(session, caller, endpoint_id))
+        return WebhookEndpointObject.of(endpoints.get(session, caller, endpoint_id))
 
 
 @router.post("/webhook_endpoints/{endpoint_id}", responses=errors(404, 413, 422), summary="Update a webhook endpoint")
-async def update_endpoint(endpoint_id: str, body: EndpointUpdate, access: AccessDep) -> EndpointObject:
+async def update_endpoint(endpoint_id: str, body: WebhookEndpointUpdate, access: AccessDep) -> WebhookEndpointObject:
     """Change what is given, or enable an endpoint that was disabled after 410 Gone or days of failures."""
     await _check_url(access, body.url)
     return await run_in_threadpool(_update, endpoint_id, body, access)
 
 
-def _update(endpoint_id: str, body: EndpointUpdate, access: Access) -> EndpointObject:
+def _update(endpoint_id: str, body: WebhookEndpointUpdate, access: Access) -> WebhookEndpointObject:
     with access.transaction() as (session, caller):
-        return EndpointObject.of(endpoints.update(session, caller, endpoint_id, body.to_changes()))
+        return WebhookEndpointObject.of(endpoints.update(session, caller, endpoint_id, body.to_changes()))
 
 
 @router.delete("/webhook_endpoints/{endpoint_id}", responses=errors(404), summary="Delete a webhook endpoint")
-def delete_endpoint(endpoint_id: str, access: AccessDep) -> DeletedEndpoint:
+def delete_endpoint(endpoint_id: str, access: AccessDep) -> DeletedWebhookEndpoint:
     """Delete an endpoint with its log; what was pending for it is not sent any more."""
     with access.transaction() as (session, caller):
         endpoints.delete(session, caller, endpoint_id)
-    return DeletedEndpoint(id=endpoint_id)
+    return DeletedWebhookEndpoint(id=endpoint_id)
 
 
 @router.post(
@@ -111,17 +113,19 @@ def delete_endpoint(endpoint_id: str, access: AccessDep) -> DeletedEndpoint:
     summary="Rotate a webhook endpoint's secret",
 )
 def rotate_secret(
-    endpoint_id: str, access: AccessDep, once: OnceDep, body: Annotated[SecretRotation | None, Body()] = None
-) -> EndpointWithSecret:
+    endpoint_id: str, access: AccessDep, once: OnceDep, body: Annotated[WebhookSecretRotation | None, Body()] = None
+) -> WebhookEndpointWithSecret:
     """Make a new secret. The old one ends at once, or signs beside the new one for 24 hours."""
-    asked = body or SecretRotation()
+    asked = body or WebhookSecretRotation()
     with access.transaction() as (session, caller):
 
-        def act() -> EndpointWithSecret:
+        def act() -> WebhookEndpointWithSecret:
             keep_old = asked.keep_old_secret_active_for_24_hours
-            return EndpointWithSecret.of(endpoints.rotate_secret(session, caller, endpoint_id, keep_old=keep_old))
+            return WebhookEndpointWithSecret.of(
+                endpoints.rotate_secret(session, caller, endpoint_id, keep_old=keep_old)
+            )
 
-        return once.answer(session, caller, asked.model_dump(mode="json"), EndpointWithSecret, act)
+        return once.answer(session, caller, asked.model_dump(mode="json"), WebhookEndpointWithSecret, act)
 
 
 @router.post(
@@ -129,7 +133,7 @@ def rotate_secret(
     responses=errors(404, 413, 422),
     summary="Send a test to a webhook endpoint",
 )
-async def test_endpoint(endpoint_id: str, body: EndpointTest, access: AccessDep) -> EndpointTestResult:
+async def test_endpoint(endpoint_id: str, body: WebhookEndpointTest, access: AccessDep) -> WebhookEndpointTestResult:
     """Send a made-up event the way real ones go, signed and from a control worker, and answer what came back.
 
     It is sent once, also to a disabled endpoint, and stands in the log. The job it names does not exist. 400 where no
@@ -150,7 +154,7 @@ async def test_endpoint(endpoint_id: str, body: EndpointTest, access: AccessDep)
     if attempt.status_code is None:
         message = f"The test got no answer. {attempt.error}"
         raise AppError(400, "webhook_test_failed", message, extra={"delivery": delivery_id})
-    return EndpointTestResult(
+    return WebhookEndpointTestResult(
         webhook_endpoint_id=endpoint_id, event_type=body.event_type, status_code=attempt.status_code
     )
 
@@ -175,7 +179,9 @@ def _withdraw(delivery_id: str, access: Access) -> None:
 @router.get(
     "/webhook_endpoints/{endpoint_id}/deliveries", responses=errors(404), summary="List a webhook endpoint's deliveries"
 )
-def list_deliveries(endpoint_id: str, access: AccessDep, query: Annotated[DeliveryListQuery, Query()]) -> DeliveryList:
+def list_deliveries(
+    endpoint_id: str, access: AccessDep, query: Annotated[DeliveryListQuery, Query()]
+) -> WebhookDeliveryList:
     """The log in pages, newest first: each event with every attempt, what came back and when it is tried again."""
     with access.read() as (session, caller):
         endpoint = endpoints.get(session, caller, endpoint_id)
@@ -183,7 +189,9 @@ def list_deliveries(endpoint_id: str, access: AccessDep, query: Annotated[Delive
             session, endpoint.id, after=query.after, limit=query.limit, status=query.status
         )
         attempts = deliveries.attempts(session, [row.id for row in rows])
-    return DeliveryList(data=[DeliveryObject.of(row, attempts[row.id]) for row in rows], has_more=has_more)
+    return WebhookDeliveryList(
+        data=[WebhookDeliveryObject.of(row, attempts[row.id]) for row in rows], has_more=has_more
+    )
 
 
 @router.get(
@@ -191,12 +199,12 @@ def list_deliveries(endpoint_id: str, access: AccessDep, query: Annotated[Delive
     responses=errors(404),
     summary="Retrieve a webhook delivery",
 )
-def retrieve_delivery(endpoint_id: str, delivery_id: str, access: AccessDep) -> DeliveryObject:
+def retrieve_delivery(endpoint_id: str, delivery_id: str, access: AccessDep) -> WebhookDeliveryObject:
     """One event for an endpoint, with every attempt."""
     with access.read() as (session, caller):
         endpoint = endpoints.get(session, caller, endpoint_id)
         delivery = deliveries.get(session, endpoint.id, delivery_id)
-        return DeliveryObject.of(delivery, deliveries.attempts(session, [delivery.id])[delivery.id])
+        return WebhookDeliveryObject.of(delivery, deliveries.attempts(session, [delivery.id])[delivery.id])
 
 
 @router.post(
@@ -204,17 +212,17 @@ def retrieve_delivery(endpoint_id: str, delivery_id: str, access: AccessDep) -> 
     responses=errors(404, 409),
     summary="Replay a webhook delivery",
 )
-def replay_delivery(endpoint_id: str, delivery_id: str, access: AccessDep) -> DeliveryObject:
+def replay_delivery(endpoint_id: str, delivery_id: str, access: AccessDep) -> WebhookDeliveryObject:
     """Send the same event again, with the same id, at once and with new retries. 409 while the endpoint is disabled."""
     with access.transaction() as (session, caller):
         endpoint = endpoints.get(session, caller, endpoint_id, lock=True)
         delivery = deliveries.replay(session, endpoint, delivery_id)
         access.wake_after_commit(session, CONTROL_QUEUE)
-        return DeliveryObject.of(delivery, deliveries.attempts(session, [delivery.id])[delivery.id])
+        return WebhookDeliveryObject.of(delivery, deliveries.attempts(session, [delivery.id])[delivery.id])
 
 
 @sent.post("fine_tuning.job", summary="A fine-tuning job has ended")
-def fine_tuning_job_ended(body: Event) -> None:
+def fine_tuning_job_ended(body: WebhookEvent) -> None:
     """POSTed to every endpoint that subscribed to `type`. Answer with 2xx in time; anything else is tried again.
 
     Headers of Standard Webhooks: `webhook-id`, `webhook-timestamp` and `webhook-signature`, which is `v1,` and the

@@ -10,7 +10,7 @@ from collections.abc import Collection, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime, timedelta
 
-from sqlalchemy import delete, func, select, true, update
+from sqlalchemy import case, delete, func, select, true, update
 from sqlalchemy.orm import Session
 
 from app.errors import AppError, not_found
@@ -52,9 +52,10 @@ class Outcome:
 
 
 def claim(session: Session, *, limit: int, per_endpoint: int, busy: Collection[str], lease: timedelta) -> list[Claimed]:
-    """Take due deliveries: at most `limit`, and of each endpoint that is not `busy` at most `per_endpoint`.
+    """Take due deliveries: at most `limit`, and `per_endpoint` of each endpoint that is not `busy`, or 1 if it fails.
 
-    So an endpoint with a long queue keeps nobody else waiting. Rows that another sender takes just now are skipped.
+    So an endpoint with a long queue, or one that is dead, keeps nobody else waiting. Rows that another sender takes
+    just now are skipped.
     """
     due = (
         select(WebhookDelivery.id, WebhookDelivery.next_attempt_at)
@@ -64,7 +65,7 @@ def claim(session: Session, *, limit: int, per_endpoint: int, busy: Collection[s
             WebhookDelivery.next_attempt_at <= func.now(),
         )
         .order_by(WebhookDelivery.next_attempt_at)
-        .limit(per_endpoint)
+        .limit(case((WebhookEndpoint.failures > 0, 1), else_=per_endpoint))
         .with_for_update(skip_locked=True)
         .correlate(WebhookEndpoint)
         .lateral("due")

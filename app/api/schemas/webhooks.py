@@ -1,26 +1,17 @@
-"""Webhook endpoints and deliveries. The objects are those of the `openai` SDK's `client.webhooks`, extended."""
+"""Webhook endpoints. The objects are those of the `openai` SDK's `client.webhooks`, extended."""
 
-import json
-from typing import Annotated, Any, Literal
+from typing import Annotated, Literal
 
 from pydantic import AfterValidator, ConfigDict, Field, StrictBool
 
 from app.api.schemas.base import Derived, Object, RequestModel, ResponseModel, one_of, optional_seconds, seconds
-from app.api.schemas.job_objects import JOB_ID
-from app.tables import DELIVERY_STATUSES, WebhookAttempt, WebhookDelivery, WebhookEndpoint
+from app.tables import WebhookEndpoint
 from app.webhooks import signatures
 from app.webhooks.destinations import MAX_URL_CHARACTERS
 from app.webhooks.endpoints import Changes, NewEndpoint
 from app.webhooks.outbox import EVENT_TYPES
 
 ENDPOINT_ID = "webhook-2c3d4e5f60718293a4b5c6d7e8f901"
-EVENT: Object = {
-    "id": "evt-3d4e5f60718293a4b5c6d7e8f90112",
-    "object": "event",
-    "type": "fine_tuning.job.succeeded",
-    "created_at": 1767225660,
-    "data": {"id": JOB_ID},
-}
 CREATE: Object = {
     "name": "Deployment",
     "url": "https://example.com/webhooks",
@@ -39,35 +30,6 @@ EXAMPLE: Object = {
     "disabled_reason": None,
     "failing_since": None,
 }
-DELIVERY: Object = {
-    "id": "delivery-4e5f60718293a4b5c6d7e8f9011223",
-    "object": "webhook_delivery",
-    "created_at": 1767225660,
-    "finished_at": 1767225666,
-    "webhook_endpoint_id": ENDPOINT_ID,
-    "status": "succeeded",
-    "test": False,
-    "event": EVENT,
-    "next_attempt_at": None,
-    "attempts": [
-        {
-            "number": 1,
-            "started_at": 1767225660,
-            "duration_ms": 31,
-            "status_code": 503,
-            "error": "HTTP 503 Service Unavailable",
-            "response": "starting",
-        },
-        {
-            "number": 2,
-            "started_at": 1767225666,
-            "duration_ms": 12,
-            "status_code": 204,
-            "error": None,
-            "response": "",
-        },
-    ],
-}
 
 
 def _some_once(names: list[str]) -> list[str]:
@@ -82,7 +44,7 @@ Name = Annotated[str, Field(min_length=1, max_length=256)]
 Url = Annotated[str, Field(min_length=1, max_length=MAX_URL_CHARACTERS)]
 
 
-class EndpointCreate(RequestModel):
+class WebhookEndpointCreate(RequestModel):
     """A webhook endpoint as asked for."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [CREATE]})
@@ -96,7 +58,7 @@ class EndpointCreate(RequestModel):
         return NewEndpoint(self.name, self.url, self.event_types)
 
 
-class EndpointUpdate(RequestModel):
+class WebhookEndpointUpdate(RequestModel):
     """What to change of a webhook endpoint; what is left out stays."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"status": "enabled"}, CREATE]})
@@ -114,7 +76,7 @@ class EndpointUpdate(RequestModel):
         return Changes(self.name, self.url, self.event_types, enabled)
 
 
-class SecretRotation(RequestModel):
+class WebhookSecretRotation(RequestModel):
     """How to change secrets."""
 
     keep_old_secret_active_for_24_hours: StrictBool = Field(
@@ -122,7 +84,7 @@ class SecretRotation(RequestModel):
     )
 
 
-class EndpointTest(RequestModel):
+class WebhookEndpointTest(RequestModel):
     """What to send as a test."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [{"event_type": "fine_tuning.job.succeeded"}]})
@@ -135,14 +97,6 @@ class EndpointListQuery(RequestModel):
 
     limit: int = Field(default=20, ge=1, le=100, description="Length of a page.")
     after: str | None = Field(default=None, description="Cursor: the last id of the page before.")
-
-
-class DeliveryListQuery(EndpointListQuery):
-    """Which deliveries, and how many."""
-
-    status: Annotated[str | None, Derived(one_of(DELIVERY_STATUSES) | None)] = Field(
-        default=None, description="Only deliveries in this state."
-    )
 
 
 def _fields(endpoint: WebhookEndpoint) -> Object:
@@ -162,7 +116,7 @@ def _fields(endpoint: WebhookEndpoint) -> Object:
     }
 
 
-class EndpointObject(ResponseModel):
+class WebhookEndpointObject(ResponseModel):
     """A URL that hears of events."""
 
     model_config = ConfigDict(json_schema_extra={"examples": [EXAMPLE]})
@@ -182,12 +136,12 @@ class EndpointObject(ResponseModel):
     failing_since: int | None = Field(description="When the failures since the last success began; null: none.")
 
     @classmethod
-    def of(cls, endpoint: WebhookEndpoint) -> "EndpointObject":
+    def of(cls, endpoint: WebhookEndpoint) -> "WebhookEndpointObject":
         """The object of a row."""
         return cls.model_validate(_fields(endpoint))
 
 
-class EndpointWithSecret(EndpointObject):
+class WebhookEndpointWithSecret(WebhookEndpointObject):
     """A webhook endpoint with its secret, which is shown at its making and never again."""
 
     model_config = ConfigDict(
@@ -197,29 +151,29 @@ class EndpointWithSecret(EndpointObject):
     signing_secret: str = Field(repr=False, description="For `client.webhooks.unwrap(…, secret=…)`. Keep it safe.")
 
     @classmethod
-    def of(cls, endpoint: WebhookEndpoint) -> "EndpointWithSecret":
+    def of(cls, endpoint: WebhookEndpoint) -> "WebhookEndpointWithSecret":
         """The object of a row."""
         return cls.model_validate(_fields(endpoint) | {"signing_secret": endpoint.secret})
 
 
-class EndpointList(ResponseModel):
+class WebhookEndpointList(ResponseModel):
     """A page of endpoints, newest first."""
 
     object: Literal["list"] = "list"
-    data: list[EndpointObject]
+    data: list[WebhookEndpointObject]
     first_id: str | None
     last_id: str | None
     has_more: bool
 
     @classmethod
-    def of(cls, endpoints: list[WebhookEndpoint], has_more: bool) -> "EndpointList":
+    def of(cls, endpoints: list[WebhookEndpoint], has_more: bool) -> "WebhookEndpointList":
         """The page of rows."""
-        data = [EndpointObject.of(endpoint) for endpoint in endpoints]
+        data = [WebhookEndpointObject.of(endpoint) for endpoint in endpoints]
         first_id, last_id = (data[0].id, data[-1].id) if data else (None, None)
         return cls(data=data, first_id=first_id, last_id=last_id, has_more=has_more)
 
 
-class DeletedEndpoint(ResponseModel):
+class DeletedWebhookEndpoint(ResponseModel):
     """What a delete answers."""
 
     id: str
@@ -227,14 +181,14 @@ class DeletedEndpoint(ResponseModel):
     deleted: Literal[True] = True
 
 
-class EventTypeList(ResponseModel):
+class WebhookEventTypeList(ResponseModel):
     """Every event type there is."""
 
     object: Literal["list"] = "list"
     data: list[str] = Field(examples=[list(EVENT_TYPES)])
 
 
-class EndpointTestResult(ResponseModel):
+class WebhookEndpointTestResult(ResponseModel):
     """What the endpoint answered to a test."""
 
     model_config = ConfigDict(
@@ -256,87 +210,3 @@ class EndpointTestResult(ResponseModel):
     event_type: str
     success: Literal[True] = Field(default=True, description="An answer came; whether a good one, `status_code` says.")
     status_code: int
-
-
-class EventData(ResponseModel):
-    """What an event is about."""
-
-    id: str = Field(description="The job.")
-
-
-class Event(ResponseModel):
-    """The body of a webhook."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [EVENT]})
-
-    id: str = Field(description="The same in every attempt and in the header `webhook-id`: process each id once.")
-    object: Literal["event"] = "event"
-    type: EventType
-    created_at: int = Field(description="Unix seconds of when it happened.")
-    data: EventData
-
-
-class AttemptObject(ResponseModel):
-    """One try at a delivery."""
-
-    number: int
-    started_at: int = Field(description="Unix seconds.")
-    duration_ms: int | None = Field(description="Null: under way, or the sender ended before the answer came.")
-    status_code: int | None = Field(description="Null: no answer came.")
-    error: str | None = Field(description="Why it was no success.")
-    response: str | None = Field(description="The beginning of the answer's body.")
-
-    @classmethod
-    def of(cls, attempt: WebhookAttempt) -> "AttemptObject":
-        """The object of a row."""
-        return cls(
-            number=attempt.number,
-            started_at=seconds(attempt.started_at),
-            duration_ms=attempt.duration_ms,
-            status_code=attempt.status_code,
-            error=attempt.error,
-            response=attempt.response,
-        )
-
-
-class DeliveryObject(ResponseModel):
-    """An event for an endpoint, and every attempt to bring it there."""
-
-    model_config = ConfigDict(json_schema_extra={"examples": [DELIVERY]})
-
-    id: str
-    object: Literal["webhook_delivery"] = "webhook_delivery"
-    created_at: int = Field(description="Unix seconds.")
-    finished_at: int | None = Field(description="Unix seconds; null while it is pending.")
-    webhook_endpoint_id: str
-    status: Literal["pending", "succeeded", "failed"]
-    test: bool = Field(description="A sample that was asked for, which is sent once.")
-    event: Event = Field(description="The body that is sent.")
-    next_attempt_at: int | None = Field(description="Unix seconds; null once it has ended.")
-    attempts: list[AttemptObject] = Field(description="Oldest first.")
-
-    @classmethod
-    def of(cls, delivery: WebhookDelivery, attempts: list[WebhookAttempt]) -> "DeliveryObject":
-        """The object of a row and its attempts."""
-        event: Any = json.loads(delivery.body)
-        return cls.model_validate(
-            {
-                "id": delivery.id,
-                "created_at": seconds(delivery.created_at),
-                "finished_at": optional_seconds(delivery.finished_at),
-                "webhook_endpoint_id": delivery.endpoint_id,
-                "status": delivery.status,
-                "test": delivery.test,
-                "event": event,
-                "next_attempt_at": optional_seconds(delivery.next_attempt_at),
-                "attempts": [AttemptObject.of(attempt) for attempt in attempts],
-            }
-        )
-
-
-class DeliveryList(ResponseModel):
-    """A page of deliveries, newest first."""
-
-    object: Literal["list"] = "list"
-    data: list[DeliveryObject]
-    has_more: bool

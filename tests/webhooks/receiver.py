@@ -1,8 +1,9 @@
-"""A real HTTP server that receives webhooks and answers as a test says."""
+"""Real servers that receive webhooks and answer as a test says."""
 
+import socket
 import threading
 from collections.abc import Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from dataclasses import dataclass, field
 from http.server import BaseHTTPRequestHandler, ThreadingHTTPServer
 
@@ -70,4 +71,35 @@ def receiving(host: str = "127.0.0.1", tls=None) -> Iterator[Receiver]:
         receiver.go_on.set()
         server.shutdown()
         server.server_close()
+        thread.join()
+
+
+@contextmanager
+def raw_server(answer: bytes, *, close: bool = False) -> Iterator[str]:
+    """Answers each connection with these bytes; closes it at once, or when the test is over."""
+    listener = socket.create_server(("127.0.0.1", 0))
+    connections: list[socket.socket] = []
+
+    def serve() -> None:
+        while True:
+            try:
+                connection, _ = listener.accept()
+            except OSError:
+                return
+            connections.append(connection)
+            connection.recv(65536)
+            with suppress(OSError):
+                connection.sendall(answer)
+            if close:
+                connection.close()
+
+    thread = threading.Thread(target=serve)
+    thread.start()
+    try:
+        yield f"http://127.0.0.1:{listener.getsockname()[1]}/"
+    finally:
+        listener.shutdown(socket.SHUT_RDWR)
+        listener.close()
+        for connection in connections:
+            connection.close()
         thread.join()

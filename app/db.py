@@ -30,6 +30,7 @@ def make_engine(database_url: str, pool_size: int = 5) -> Engine:
         max_overflow=pool_size,
         pool_timeout=CONNECT_TIMEOUT_S,
         pool_pre_ping=True,
+        hide_parameters=True,  # of failed statements, which are logged: some are secrets
         connect_args={"connect_timeout": CONNECT_TIMEOUT_S, "options": "-c timezone=UTC"},
     )
 
@@ -95,4 +96,4 @@ def is_migrated(session: Session) -> bool:
     return session.scalar(text("SELECT version_num FROM alembic_version")) == SCHEMA_VERSION
 
 
-SCHEMA_VERSION = "0002"
+SCHEMA_VERSION = "0003"

@@ -103,6 +103,13 @@ class Settings(BaseSettings):
     standby: Literal["on", "off"] = Field(
         default="on", description="`on`: a worker keeps a process with torch loaded, so that a job starts at once."
     )
+    webhook_private_addresses: Literal["on", "off"] = Field(
+        default="off",
+        description="`on`: webhooks may go to private addresses and over plain http; for networks of your own.",
+    )
+    webhook_timeout_s: float = Field(default=10, gt=0, le=30, description="Time a webhook endpoint has to answer.")
+    webhook_log_days: int = Field(default=30, ge=1, description="Days that ended webhook deliveries stay in the log.")
+    max_webhook_endpoints: int = Field(default=20, ge=1, description="Webhook endpoints a project may have.")
     database_pool_size: int = Field(default=10, ge=1, description="Database connections a process keeps open.")
 
     @model_validator(mode="after")

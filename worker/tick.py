@@ -3,6 +3,7 @@
 import logging
 import time
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from sqlalchemy import extract, func, select
 from sqlalchemy.orm import Session
@@ -12,6 +13,7 @@ from app.files.service import remove_expired
 from app.jobs import idempotency, leases, preparations, validation
 from app.registry import base_models
 from app.storage.database import collect_orphans
+from app.webhooks import deliveries
 from worker.context import WorkerContext
 
 logger = logging.getLogger(__name__)
@@ -75,6 +77,8 @@ class Rounds:
         with transaction(self.context.sessions) as session:
             idempotency.forget(session)
             blobs = collect_orphans(session)
+        with transaction(self.context.sessions) as session:
+            deliveries.forget(session, kept_for=timedelta(days=self.context.settings.webhook_log_days))
         if expired or blobs:
             logger.info("removed %d expired files and %d unreferenced blobs", len(expired), blobs)
         self._cleaned_at = time.monotonic()

@@ -49,7 +49,10 @@ def retrieve_job(job_id: str, access: AccessDep) -> JobObject:
 def cancel_job(job_id: str, access: AccessDep) -> JobObject:
     """End a waiting job at once, and a running one at its worker's next sign of life. Asking twice is asking once."""
     with access.transaction() as (session, caller):
-        return JobObject.of(service.cancel(session, caller, job_id))
+        job = service.cancel(session, caller, job_id)
+        if job.status == "cancelled":
+            access.wake_after_commit(session, CONTROL_QUEUE)  # which sends its webhooks
+        return JobObject.of(job)
 
 
 @router.post("/{job_id}/pause", responses=errors(404, 409), summary="Pause a fine-tuning job")

@@ -19,3 +19,7 @@ from app.tables.models import Model as Model
 from app.tables.models import StoredFile as StoredFile
 from app.tables.projects import ApiKey as ApiKey
 from app.tables.projects import Project as Project
+from app.tables.webhooks import DELIVERY_STATUSES as DELIVERY_STATUSES
+from app.tables.webhooks import WebhookAttempt as WebhookAttempt
+from app.tables.webhooks import WebhookDelivery as WebhookDelivery
+from app.tables.webhooks import WebhookEndpoint as WebhookEndpoint

@@ -35,6 +35,17 @@ ENDPOINTS = {
     ("get", "/v1/models/{model}/files"),
     ("get", "/v1/models/{model}/files/{path}"),
     ("get", "/v1/models/{model}/archive"),
+    ("get", "/v1/webhook_event_types"),
+    ("post", "/v1/webhook_endpoints"),
+    ("get", "/v1/webhook_endpoints"),
+    ("get", "/v1/webhook_endpoints/{endpoint_id}"),
+    ("post", "/v1/webhook_endpoints/{endpoint_id}"),
+    ("delete", "/v1/webhook_endpoints/{endpoint_id}"),
+    ("post", "/v1/webhook_endpoints/{endpoint_id}/rotate_secret"),
+    ("post", "/v1/webhook_endpoints/{endpoint_id}/test"),
+    ("get", "/v1/webhook_endpoints/{endpoint_id}/deliveries"),
+    ("get", "/v1/webhook_endpoints/{endpoint_id}/deliveries/{delivery_id}"),
+    ("post", "/v1/webhook_endpoints/{endpoint_id}/deliveries/{delivery_id}/replay"),
     ("get", "/v1/catalog"),
     ("get", "/healthz"),
     ("get", "/readyz"),
@@ -85,6 +96,16 @@ def test_every_example_is_valid_against_its_schema(document: dict[str, Any]) -> 
             jsonschema.validate(example, whole, cls=jsonschema.Draft202012Validator)
             checked += 1
     assert checked >= 7
+
+
+def test_what_webhooks_bring_is_documented_beside_the_paths(document: dict[str, Any]) -> None:
+    [webhook] = document["webhooks"].values()
+    schema = webhook["post"]["requestBody"]["content"]["application/json"]["schema"]
+
+    assert schema == {"$ref": "#/components/schemas/WebhookEvent"}
+    assert "HTTPValidationError" not in str(document)
+    for signed in ("webhook-id", "webhook-timestamp", "webhook-signature"):
+        assert signed in webhook["post"]["description"]
 
 
 def test_the_examples_of_a_job_create_jobs(scenery: Scenery) -> None:

@@ -23,7 +23,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
-        with serving(settings) as state:
+        async with serving(settings) as state:
             app.state.serving = state
             yield
 

@@ -85,6 +85,14 @@ class Settings(BaseSettings):
     standby: Literal["on", "off"] = Field(
         default="on", description="`on`: a worker keeps a process with torch loaded, so that a job starts at once."
     )
+    stream_heartbeat_s: float = Field(
+        default=15, gt=0, description="An event stream that has nothing to send says so this often, to be kept open."
+    )
+    stream_poll_s: float = Field(
+        default=15,
+        gt=0,
+        description="Event streams look for news this often even if no notification from PostgreSQL arrives.",
+    )
     database_pool_size: int = Field(default=10, ge=1, description="Database connections a process keeps open.")
 
     @model_validator(mode="after")

@@ -22,6 +22,7 @@ from app.jobs import news
 from app.jobs.news import News, Position
 
 EVENTS_AT_ONCE = 200
+PAGE_BYTES = 256 * 1024  # about what a client that does not read costs
 DONE = format_sse_event(event="done", data_str="[DONE]")
 # One line and no empty one behind it: httpx-sse and the openai SDK take that for an event without data.
 HEARTBEAT = b": ping\n"
@@ -59,16 +60,20 @@ class Page:
     @classmethod
     def of(cls, position: Position, found: News) -> "Page":
         """The page of the news at a position."""
-        events = [
-            format_sse_event(id=event.id, event=event.type, data_str=_text(EventObject.of(event)))
-            for event in found.events
-        ]
+        blocks: list[bytes] = []
+        size = 0
+        for event in found.events:
+            if size >= PAGE_BYTES:
+                break
+            blocks.append(format_sse_event(id=event.id, event=event.type, data_str=_text(EventObject.of(event))))
+            size += len(blocks[-1])
+        has_more = found.has_more or len(blocks) < len(found.events)
         return cls(
-            events=b"".join(events),
-            end=Position(position.job_id, found.events[-1].seq) if events else position,
-            has_more=found.has_more,
+            events=b"".join(blocks),
+            end=Position(position.job_id, found.events[len(blocks) - 1].seq) if blocks else position,
+            has_more=has_more,
             progress=format_sse_event(event="progress", data_str=_text(ProgressObject.of(found.job))),
-            is_the_last=found.is_the_last,
+            is_the_last=found.is_the_last and not has_more,
         )
 
 

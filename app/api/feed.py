@@ -14,7 +14,7 @@ from typing import Generic, TypeVar
 import psycopg
 from anyio.to_thread import run_sync
 from psycopg.sql import SQL, Identifier
-from sqlalchemy.exc import InterfaceError, OperationalError
+from sqlalchemy.exc import InterfaceError, OperationalError, SQLAlchemyError
 from sqlalchemy.exc import TimeoutError as PoolTimeoutError
 
 from app.db import connect_for_listening
@@ -91,7 +91,7 @@ class Feed(Generic[T]):
     def ask(self, position: Position) -> asyncio.Future[T | None]:
         """What stands behind a position, by a read that begins after this call, however long the database is away.
 
-        None: nothing will come any more, since the job is gone or the feed is closed.
+        Ask within a watch. None: nothing will come any more, since the job is gone or the feed is closed.
         """
         if position not in self._asked:
             answer: asyncio.Future[T | None] = asyncio.get_running_loop().create_future()
@@ -177,8 +177,9 @@ class Feed(Generic[T]):
             keys = {watch.key for watch in self._all_watches()}
             try:
                 void = await run_sync(self._void, keys, abandon_on_cancel=True) if keys else ()
-            except DATABASE_AWAY:
-                continue  # the reads that wait for the database say so in the log
+            except SQLAlchemyError as error:
+                logger.warning("cannot check the keys of event streams: %s", _first_line(error))
+                continue
             for watch in self._all_watches():
                 if watch.key in void:
                     watch.is_valid = False

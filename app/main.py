@@ -13,8 +13,7 @@ from app.api.state import serving
 from app.settings import Settings, get_settings
 
 STREAMED = frozenset({("POST", "/v1/files")})
-DESCRIPTION = """Fine-tunes language models for a domain. The surface is OpenAI's files, fine-tuning, models and
-webhooks API,
+DESCRIPTION = """Fine-tunes language models for a domain. The surface is OpenAI's files, fine-tuning, models and webhooks API,
 extended: the official `openai` SDK drives it with `base_url` set to this server's `/v1`."""
 
 
@@ -24,7 +23,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
-        with serving(settings) as state:
+        async with serving(settings) as state:
             app.state.serving = state
             yield
 

@@ -110,6 +110,14 @@ class Settings(BaseSettings):
     webhook_timeout_s: float = Field(default=10, gt=0, le=30, description="Time a webhook endpoint has to answer.")
     webhook_log_days: int = Field(default=30, ge=1, description="Days that ended webhook deliveries stay in the log.")
     max_webhook_endpoints: int = Field(default=20, ge=1, description="Webhook endpoints a project may have.")
+    stream_heartbeat_s: float = Field(
+        default=15, gt=0, description="An event stream that has nothing to send says so this often, to be kept open."
+    )
+    stream_poll_s: float = Field(
+        default=15,
+        gt=0,
+        description="Event streams look for news this often even if no notification from PostgreSQL arrives.",
+    )
     database_pool_size: int = Field(default=10, ge=1, description="Database connections a process keeps open.")
 
     @model_validator(mode="after")

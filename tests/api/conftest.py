@@ -12,6 +12,7 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from openai import OpenAI
 
+from app.api.server import Server
 from app.db import SessionFactory, transaction
 from app.main import create_app
 from app.projects import create_key
@@ -34,6 +35,7 @@ def api_settings(database_url: str, redis_url: str, tmp_path_factory: pytest.Tem
         max_request_bytes=MAX_REQUEST_BYTES,
         base_models_dir=None,
         hub="off",
+        stream_poll_s=3600,  # what comes sooner was notified
     )
 
 
@@ -75,11 +77,11 @@ def other_key(sessions: SessionFactory) -> str:
         return create_key(session, project="other", name="other")[1]
 
 
-def serve(app: FastAPI) -> Iterator[str]:
-    """The application behind uvicorn on a free loopback port."""
+def serve(app: FastAPI, grace_s: int = 5) -> Iterator[str]:
+    """The application behind uvicorn on a free loopback port. At the end requests have `grace_s` to end."""
     listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5)
-    server = uvicorn.Server(config)
+    config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=grace_s)
+    server = Server(app, config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -90,7 +92,7 @@ def serve(app: FastAPI) -> Iterator[str]:
         yield url
     finally:
         server.should_exit = True
-        thread.join(20)
+        thread.join(grace_s + 15)
         listener.close()
 
 

@@ -1,5 +1,6 @@
 """The HTTP service: `create_app()`."""
 
+import re
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
@@ -12,7 +13,7 @@ from app.api.request_context import RequestContext
 from app.api.state import serving
 from app.settings import Settings, get_settings
 
-STREAMED = frozenset({("POST", "/v1/files")})
+STREAMED = re.compile(r"POST /v1/(files|uploads/[^/]+/parts)")
 DESCRIPTION = """Fine-tunes language models for a domain. The surface is OpenAI's files, fine-tuning and models API,
 extended: the official `openai` SDK drives it with `base_url` set to this server's `/v1`."""
 

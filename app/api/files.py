@@ -9,10 +9,10 @@ from starlette.responses import Response
 
 from app.api.byte_ranges import Download, content_hash_headers, serve
 from app.api.deps import Access, AccessDep
+from app.api.file_forms import receive_file
 from app.api.idempotency import Once, OnceDep
 from app.api.schemas.base import Deleted, errors
 from app.api.schemas.files import FileFields, FileList, FileListQuery, FileObject, FileReport
-from app.api.uploads import receive_file
 from app.errors import AppError
 from app.files import service
 from app.files.service import NewFile

@@ -7,7 +7,7 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
-from app.api import catalog, docs, errors, files, fine_tuning, health, models, openapi
+from app.api import catalog, docs, errors, files, fine_tuning, health, models, openapi, uploads
 from app.api.request_bodies import RequestBodies
 from app.api.request_context import RequestContext
 from app.api.state import serving
@@ -38,7 +38,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redirect_slashes=False,
         separate_input_output_schemas=False,
     )
-    for router in (files.router, fine_tuning.router, models.router, catalog.router, health.router):
+    for router in (files.router, uploads.router, fine_tuning.router, models.router, catalog.router, health.router):
         app.include_router(router)
     openapi.install(app)
     docs.install(app)

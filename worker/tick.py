@@ -8,6 +8,7 @@ from sqlalchemy import func, or_, select
 
 from app.db import transaction
 from app.files.service import remove_expired
+from app.files.uploads import expire_uploads
 from app.jobs import idempotency, leases, preparations, validation
 from app.registry import base_models
 from app.storage.database import collect_orphans
@@ -53,11 +54,17 @@ class Rounds:
     def _clean(self) -> None:
         with transaction(self.context.sessions) as session:
             expired = remove_expired(session)
+            uploads = expire_uploads(session)
         with transaction(self.context.sessions) as session:
             idempotency.forget(session)
             blobs = collect_orphans(session)
-        if expired or blobs:
-            logger.info("removed %d expired files and %d unreferenced blobs", len(expired), blobs)
+        if expired or uploads or blobs:
+            logger.info(
+                "removed %d expired files, %d expired uploads and %d unreferenced blobs",
+                len(expired),
+                len(uploads),
+                blobs,
+            )
         self._cleaned_at = time.monotonic()
 
     def _wake(self) -> None:

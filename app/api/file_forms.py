@@ -9,20 +9,21 @@ from starlette.requests import Request
 
 from app.api.json_text import parse_json
 from app.api.problems import refusal
-from app.api.received_files import SizeLimit, given_twice, receiving
+from app.api.received_files import given_twice, receiving
 from app.api.schemas.files import FileFields
 from app.catalog.tasks import DEFAULT_TASK
 from app.errors import AppError
-from app.files.service import NewFile, too_large
+from app.files.limits import SizeLimit
+from app.files.service import NewFile
 from app.jobs import columns
 from app.storage.blobs import BlobStore
 
 BRACKETED = re.compile(r"(columns|expires_after)\[([^\[\]]+)\]")
 
 
-async def receive_file(request: Request, blobs: BlobStore, max_bytes: int) -> NewFile:
+async def receive_file(request: Request, blobs: BlobStore, limit: SizeLimit) -> NewFile:
     """Read an upload; its bytes are stored when this returns. Raises AppError, and then nothing was stored."""
-    async with receiving(request, blobs, "file", SizeLimit(max_bytes, too_large(max_bytes, "file"))) as received:
+    async with receiving(request, blobs, "file", limit) as received:
         fields = parse_fields(received.form)
         if received.size == 0:
             raise AppError(400, "empty_file", f"File {received.filename!r} is empty: 0 bytes were received.", "file")

@@ -11,19 +11,12 @@ from starlette.requests import Request
 
 from app.api.multipart import FileStart, FormField, FormReader, pieces
 from app.errors import AppError
+from app.files.limits import SizeLimit
 from app.storage.blobs import CHUNK_BYTES, BlobRef, BlobStore, BlobWriter
 
 FORM_OVERHEAD_BYTES = 1024 * 1024  # what the form may add to the file: boundaries, headers, fields
 MAX_FILENAME = 255
 UNSAFE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
-
-
-@dataclass(frozen=True)
-class SizeLimit:
-    """The most bytes that a file may have, and the error for one that has more."""
-
-    bytes: int
-    too_large: AppError
 
 
 @dataclass

@@ -5,6 +5,7 @@ from contextlib import contextmanager
 from dataclasses import dataclass
 
 import redis
+from anyio import CapacityLimiter
 from anyio.to_thread import current_default_thread_limiter
 from starlette.requests import HTTPConnection
 
@@ -15,6 +16,7 @@ from app.storage.blobs import BlobStore
 from app.storage.database import DatabaseBlobStore
 
 REDIS_TIMEOUT_S = 1.0
+ASSEMBLIES = 2  # uploads completed at once: each reads and hashes GiBs, and other requests want threads, too
 
 
 @dataclass(frozen=True)
@@ -31,6 +33,7 @@ class State:
     blobs: BlobStore
     waker: Waker
     redis: redis.Redis
+    assemblies: CapacityLimiter
 
 
 @contextmanager
@@ -54,6 +57,7 @@ def serving(settings: Settings) -> Generator[State]:
             blobs=DatabaseBlobStore(sessions),
             waker=waker(redis_url, settings),  # pyright: ignore[reportArgumentType] (frozen models are hashable)
             redis=client,
+            assemblies=CapacityLimiter(ASSEMBLIES),
         )
     finally:
         client.close()

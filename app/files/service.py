@@ -36,12 +36,6 @@ class NewFile:
     expires_after: timedelta | None = None
 
 
-def too_large(max_bytes: int, param: str) -> AppError:
-    """413 for a file that the service does not take whole."""
-    message = f"The file is larger than the {max_bytes:,} bytes that TAILOR_MAX_FILE_BYTES allows."
-    return AppError(413, "file_too_large", message, param)
-
-
 def create(session: Session, caller: Caller, new: NewFile, settings: Settings) -> File:
     """Write the file; one to fine-tune on is prepared at once, so that its owner learns of a bad line in seconds."""
     if new.blob.bytes == 0:

@@ -614,6 +614,37 @@ def test_a_part_that_arrives_while_the_upload_is_completed_changes_nothing(
     assert remote.scenery.count(Blob) == 3  # the two parts named, and what they were joined to
 
 
+def test_a_part_whose_upload_ends_while_it_comes_is_refused(remote: Client, sessions: SessionFactory) -> None:
+    upload = remote.create(2_000_000)
+    body = part("data", b"x" * 2_000_000, "blob") + END
+
+    with raw_request(remote.http, f"{UPLOADS}/{upload['id']}/parts", len(body)) as connection:
+        connection.sendall(body[:1_500_000])
+        wait_until(lambda: remote.scenery.count(Blob) == 1)
+        remote.cancel(upload)
+        connection.sendall(body[1_500_000:])
+        answer = connection.recv(65536)
+
+    assert b" 409 " in answer.splitlines()[0]
+    assert b"upload_cancelled" in answer
+    collect(sessions)
+    assert remote.scenery.count(Blob) == 0
+
+
+def test_lost_bytes_of_a_part_are_an_error_of_the_server_and_told_in_its_log(
+    client_side: Client, sessions: SessionFactory, caplog: pytest.LogCaptureFixture
+) -> None:
+    upload, ids = client_side.whole()
+    with transaction(sessions) as session:
+        session.query(BlobChunk).delete()
+
+    answer = client_side.complete(upload, ids)
+
+    assert (answer.status_code, error_of(answer)["code"]) == (500, "internal_error")
+    assert "was deleted while it was read" in caplog.text
+    assert client_side.get(upload)["status"] == "pending"
+
+
 def test_an_upload_expires_and_its_parts_are_collected(client_side: Client, sessions: SessionFactory) -> None:
     expiring, _ = client_side.whole()
     pending, ids = client_side.whole()
@@ -703,7 +734,8 @@ def test_answers_that_are_lost_cost_the_unmodified_sdk_nothing(remote: Client, s
 def test_equal_parts_are_parts_of_their_own_unless_a_key_says_otherwise(client_side: Client) -> None:
     upload = client_side.create(30)
 
-    plain = {client_side.part(upload, b"0" * 10) for _ in range(2)}
+    # The second try of an equal part whose first try never arrived is not a repetition of the part before it.
+    plain = {client_side.send(upload, b"0" * 10, **{RETRY: count}).json()["id"] for count in ("0", "1")}
     keyed = {client_side.send(upload, b"0" * 10, **{KEY: "third"}).json()["id"] for _ in range(2)}
     other = client_side.send(upload, b"1" * 10, **{KEY: "third"})
 

@@ -70,7 +70,7 @@ def _in_order(session: Session, upload: Upload, part_ids: list[str]) -> list[Upl
     size = sum(found[part_id].bytes for part_id in part_ids)
     if size != upload.bytes:
         message = (
-            f"The {len(part_ids):,} parts named have {size:,} bytes, but upload {upload.id} was created with "
+            f"The named parts have {size:,} bytes together, but upload {upload.id} was created with "
             f"{upload.bytes:,}; {_unnamed(list(left.values())) or _known(upload)}."
         )
         extra = {"declared_bytes": upload.bytes, "named_bytes": size}

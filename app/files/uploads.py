@@ -89,11 +89,12 @@ def ended(upload: Upload) -> AppError:
     """409: what became of the upload, and what to do."""
     status = status_of(upload)
     how = {
-        "completed": f"is completed: it has become {upload.file_id}",
-        "cancelled": "was cancelled",
-        "expired": f"expired at {upload.expires_at:%Y-%m-%d %H:%M:%S} UTC, the end of TAILOR_UPLOAD_LIFETIME_S",
+        "completed": f"is completed: it has become {upload.file_id}. Create another one for another file",
+        "cancelled": "was cancelled; create another one",
+        "expired": f"expired at {upload.expires_at:%Y-%m-%d %H:%M:%S} UTC; create another one, or raise "
+        "TAILOR_UPLOAD_LIFETIME_S",
     }
-    message = f"Upload {upload.id} {how[status]}; create another one for another file."
+    message = f"Upload {upload.id} {how[status]}."
     return AppError(409, f"upload_{status}", message, extra={"allowed": []})
 
 

@@ -48,6 +48,9 @@ class Settings(BaseSettings):
     )
 
     max_file_bytes: int = Field(default=8 * GIB, ge=1, description="Largest file that may be uploaded.")
+    upload_lifetime_s: float = Field(
+        default=3600, gt=0, description="Time a client has to complete an upload that comes in parts."
+    )
     max_request_bytes: int = Field(default=4 * MIB, ge=1024, description="Largest JSON body of a request.")
     max_decompressed_bytes: int = Field(
         default=32 * GIB, ge=1, description="Largest size of a file once decompressed; more is taken for a bomb."

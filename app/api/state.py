@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from functools import partial
 
 import redis
+from anyio import CapacityLimiter
 from anyio.to_thread import current_default_thread_limiter
 from starlette.requests import HTTPConnection
 
@@ -19,6 +20,7 @@ from app.storage.blobs import BlobStore
 from app.storage.database import DatabaseBlobStore
 
 REDIS_TIMEOUT_S = 1.0
+ASSEMBLIES = 2  # uploads completed at once: each reads and hashes GiBs, and other requests want threads, too
 
 
 @dataclass(frozen=True)
@@ -36,6 +38,7 @@ class State:
     waker: Waker
     redis: redis.Redis
     feed: Feed[Page]
+    assemblies: CapacityLimiter
 
 
 @asynccontextmanager
@@ -63,6 +66,7 @@ async def serving(settings: Settings) -> AsyncGenerator[State]:
             waker=waker(redis_url, settings),  # pyright: ignore[reportArgumentType] (frozen models are hashable)
             redis=client,
             feed=feed,
+            assemblies=CapacityLimiter(ASSEMBLIES),
         )
     finally:
         await feed.stop()

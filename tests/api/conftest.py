@@ -19,6 +19,7 @@ from app.projects import create_key
 from app.settings import Settings
 from app.storage.database import DatabaseBlobStore
 from tests.api.scenery import Scenery
+from tests.api.uploader import Uploader
 
 MAX_FILE_BYTES = 3 * 1024 * 1024
 MAX_REQUEST_BYTES = 64 * 1024
@@ -136,6 +137,18 @@ def over_http(http: httpx.Client, sessions: SessionFactory, blobs: DatabaseBlobS
     scenery = Scenery(http, sessions, blobs)
     scenery.add_base_model()
     return scenery
+
+
+@pytest.fixture
+def uploader(scenery: Scenery) -> Uploader:
+    """Uploads in parts, in process."""
+    return Uploader(scenery)
+
+
+@pytest.fixture
+def remote_uploader(over_http: Scenery) -> Uploader:
+    """As `uploader`, through the socket."""
+    return Uploader(over_http)
 
 
 @pytest.fixture

@@ -20,6 +20,12 @@ ENDPOINTS = {
     ("delete", "/v1/files/{file_id}"),
     ("get", "/v1/files/{file_id}/content"),
     ("get", "/v1/files/{file_id}/report"),
+    ("post", "/v1/uploads"),
+    ("get", "/v1/uploads/{upload_id}"),
+    ("post", "/v1/uploads/{upload_id}/parts"),
+    ("get", "/v1/uploads/{upload_id}/parts"),
+    ("post", "/v1/uploads/{upload_id}/complete"),
+    ("post", "/v1/uploads/{upload_id}/cancel"),
     ("post", "/v1/fine_tuning/jobs"),
     ("get", "/v1/fine_tuning/jobs"),
     ("get", "/v1/fine_tuning/jobs/{job_id}"),
@@ -123,6 +129,14 @@ def test_the_form_of_an_upload_is_documented(document: dict[str, Any]) -> None:
     assert set(schema["properties"]) == {"file", "purpose", "task", "columns", "expires_after"}
     assert schema["required"] == ["file", "purpose"]
     assert schema["properties"]["file"]["format"] == "binary"
+
+
+def test_the_form_of_a_part_is_documented(document: dict[str, Any]) -> None:
+    content = document["paths"]["/v1/uploads/{upload_id}/parts"]["post"]["requestBody"]["content"]
+    schema = content["multipart/form-data"]["schema"]
+
+    assert set(schema["properties"]) == {"data"} == set(schema["required"])
+    assert schema["properties"]["data"]["format"] == "binary"
 
 
 def test_the_schema_of_a_job_follows_the_catalogue(document: dict[str, Any]) -> None:

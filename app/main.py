@@ -14,8 +14,8 @@ from app.api.state import serving
 from app.settings import Settings, get_settings
 
 STREAMED = re.compile(r"POST /v1/(files|uploads/[^/]+/parts)")
-DESCRIPTION = """Fine-tunes language models for a domain. The surface is OpenAI's files, uploads, fine-tuning, models and
-webhooks API, extended: the official `openai` SDK drives it with `base_url` set to this server's `/v1`."""
+DESCRIPTION = """Fine-tunes language models for a domain. The surface is OpenAI's files, uploads, fine-tuning, models
+and webhooks API, extended: the official `openai` SDK drives it with `base_url` set to this server's `/v1`."""
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:

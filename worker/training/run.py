@@ -38,6 +38,7 @@ def run(plan: TrainingPlan, run_dir: Path, emit: Callable[[Event], None], stop: 
     if plan.memory_bytes is not None:
         bound_memory(plan.memory_bytes)
     spec, method_spec = TASKS[plan.task["type"]], _method_spec(plan)
+    variant = spec.variant(plan.task)
     asked = plan.hyperparameters
     files = {"train": plan.train, "validation": plan.validation, "test": plan.test}
     splits = {name: read_records(name, file, run_dir) for name, file in files.items() if file is not None}
@@ -107,7 +108,7 @@ def run(plan: TrainingPlan, run_dir: Path, emit: Callable[[Event], None], stop: 
         checkpoint_interval_s=plan.checkpoint_interval_s,
         log_interval=-(-total_steps // TRAINING_ROWS_IN_METRICS),
         patience=chosen.early_stopping_patience,
-        selection_metric=spec.selection_metric,
+        selection_metric=variant.selection_metric,
     )
     store = Store(
         directory=run_dir / CHECKPOINTS,
@@ -152,7 +153,7 @@ def run(plan: TrainingPlan, run_dir: Path, emit: Callable[[Event], None], stop: 
         scores = evaluate(task, prepared, accelerator.device, test.records, test.examples, stop, emit)
         emit(Metrics("test", best_step, round(best_step / sampler.steps_per_epoch, 4), scores.values))
         metrics["test"] = scores.values | scores.detail
-    selected_by = "last step (no validation file)" if state.best is None else f"validation {spec.selection_metric}"
+    selected_by = "last step (no validation file)" if state.best is None else f"validation {variant.selection_metric}"
     metrics |= {"best_step": best_step, "selected_by": selected_by}
 
     provenance = Provenance(

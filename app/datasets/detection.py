@@ -11,7 +11,7 @@ from app.datasets.lines import UTF8_BOM
 from app.datasets.problems import Problem, shown
 from app.datasets.source import GZIP_MAGIC, Source
 
-FormatName = Literal["jsonl", "csv", "tsv", "parquet"]
+FormatName = Literal["jsonl", "csv", "tsv", "parquet", "fasttext"]
 EXTENSIONS: dict[str, FormatName] = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
@@ -21,9 +21,12 @@ EXTENSIONS: dict[str, FormatName] = {
     ".tab": "tsv",
     ".parquet": "parquet",
     ".pq": "parquet",
+    ".ft": "fasttext",
+    ".fasttext": "fasttext",
 }
+FASTTEXT_MARK = "__label__"  # before each label at the beginning of a line
 HEAD_BYTES = 1 << 16
-ACCEPTED = "JSONL, CSV, TSV or Parquet, plain or gzip-compressed"
+ACCEPTED = "JSONL, CSV, TSV, Parquet or fastText (`__label__x text`), plain or gzip-compressed"
 # First bytes of what people upload instead, and how to get from there to something Tailor reads.
 FOREIGN: tuple[tuple[bytes, str, str], ...] = (
     (b"PK\x03\x04", "a ZIP archive or an Excel workbook", "unpack it, or save the sheet as CSV (UTF-8)"),
@@ -111,6 +114,8 @@ def _content(source: Source, head: bytes, *, whole: bool) -> FormatName | None:
                 line=1,
             )
         )
+    if text.startswith(FASTTEXT_MARK.encode()):
+        return "fasttext"
     return "jsonl" if text.startswith(b"{") and _is_object(text.split(b"\n", 1)[0]) else None
 
 

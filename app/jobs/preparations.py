@@ -16,7 +16,7 @@ from app.jobs.leases import JobError
 from app.storage.blobs import BlobRef
 from app.tables import File, Job, Preparation, new_id
 
-VERSION = 2  # of what a preparation makes; another one prepares files anew
+VERSION = 3  # of what a preparation makes; another one prepares files anew
 TRANSIENT = frozenset({"worker_lost", "system_error", "preparation_timeout"})
 
 

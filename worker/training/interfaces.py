@@ -102,12 +102,22 @@ class Task(Protocol):
         """Metrics of a split; `predictions` are in the order of `examples`."""
         ...
 
+    def tuned(self, validation: Mapping[str, Any]) -> Self:
+        """The task with what validation chooses besides weights, such as thresholds; itself where there is nothing.
+
+        `validation` are values and detail of the scores of the weights it belongs to.
+        """
+        ...
+
     def usage(self) -> str:
         """Python for the model card that loads the model from `path/to/this/directory` and uses it."""
         ...
 
-    def add_files(self, directory: Path) -> None:
-        """Complete a directory that holds weights, configuration and tokenizer, so that it works without Tailor."""
+    def add_files(self, directory: Path, max_length: int) -> None:
+        """Complete a directory that holds weights, configuration and tokenizer, so that it works without Tailor.
+
+        `max_length` is the window that the model was trained with.
+        """
         ...
 
 

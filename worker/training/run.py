@@ -117,6 +117,7 @@ def run(plan: TrainingPlan, run_dir: Path, emit: Callable[[Event], None], stop: 
         identity=_identity(plan, chosen),
         base=base,
         task=task,
+        max_length=max_length,
         method=method,
         model=model,
         optimizer=optimizer,
@@ -151,6 +152,7 @@ def run(plan: TrainingPlan, run_dir: Path, emit: Callable[[Event], None], stop: 
             method.load(model, store.directory / checkpoint_name(state.best.step) / "model")
         whole = watched is encoded["validation"]
         metrics["validation"] = state.best.values | state.best.detail if whole else score("validation")
+        task = store.task = task.tuned(metrics["validation"])
     else:
         emit(
             Log(

@@ -4,6 +4,7 @@ from collections.abc import Callable
 
 from app.datasets.detection import FormatName
 from app.datasets.formats.csv import DelimitedText
+from app.datasets.formats.fasttext import FastText
 from app.datasets.formats.jsonl import JsonLines
 from app.datasets.formats.parquet import ParquetTable
 from app.datasets.formats.reader import RecordReader
@@ -15,4 +16,5 @@ READERS: dict[FormatName, Callable[[Source, Problems], RecordReader]] = {
     "csv": DelimitedText,
     "tsv": DelimitedText,
     "parquet": ParquetTable,
+    "fasttext": FastText,
 }

@@ -17,7 +17,7 @@ class FastText:
     """Records of a fastText file, read in one pass; its columns are `text` and `label`."""
 
     unit: Unit = "line"
-    columns = ("text", "label")
+    columns: tuple[str, ...] = ("text", "label")
 
     def __init__(self, source: Source, problems: Problems) -> None:
         self.blank_lines = 0

@@ -6,7 +6,7 @@ from pathlib import Path
 
 import alembic.command
 from alembic.config import Config
-from sqlalchemy import Engine, create_engine, event, text
+from sqlalchemy import Connection, Engine, create_engine, event, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -57,6 +57,12 @@ def transaction(sessions: SessionFactory) -> Generator[Session]:
         yield session
 
 
+def first_line(error: Exception) -> str:
+    """What went wrong, short: SQLAlchemy wraps the driver's error and adds lines of its own."""
+    cause = getattr(error, "orig", None) or error
+    return next(iter(str(cause).strip().splitlines()), type(cause).__name__)
+
+
 def after_commit(session: Session, function: Callable[[], None]) -> None:
     """Call `function` once this session's transaction has committed; drop it on rollback. Equal functions run once."""
     waiting: list[Callable[[], None]] = session.info.setdefault("after_commit", [])
@@ -86,6 +92,13 @@ def alembic_config(database_url: str) -> Config:
 def migrate(database_url: str) -> None:
     """Bring the schema to the newest version. Two at once wait for each other."""
     alembic.command.upgrade(alembic_config(database_url), "head")
+
+
+def migrate_within(connection: Connection, revision: str) -> None:
+    """Bring the schema to a version inside the caller's transaction, which others that migrate wait for."""
+    config = alembic_config("")
+    config.attributes["connection"] = connection
+    alembic.command.upgrade(config, revision)
 
 
 def is_migrated(session: Session) -> bool:

@@ -72,6 +72,24 @@ class Settings(BaseSettings):
     drain_grace_s: float = Field(
         default=60, ge=0, description="Time a job has to write a checkpoint when its worker is told to stop."
     )
+    job_time_limit_s: int | None = Field(
+        default=None,
+        ge=1,
+        description="Longest time that a job may run, pauses and waiting left out; it then fails and keeps its last "
+        "checkpoint. A job may ask for less.",
+    )
+    job_memory_bytes: int | None = Field(
+        default=None,
+        ge=512 * MIB,
+        description="Memory that the process of a job may take beyond what it starts with; more is out of memory for "
+        "that job and not for the machine. Not for GPU workers, whose drivers reserve far more than they use.",
+    )
+    hang_timeout_s: float = Field(
+        default=1800,
+        gt=0,
+        description="A job's process that makes no progress for this long is asked to stop, then killed, and the job "
+        "goes on from its last checkpoint in a new one.",
+    )
     checkpoint_interval_s: float = Field(
         default=600,
         gt=0,

@@ -52,6 +52,26 @@ def cancel_job(job_id: str, access: AccessDep) -> JobObject:
         return JobObject.of(service.cancel(session, caller, job_id))
 
 
+@router.post("/{job_id}/pause", responses=errors(404, 409), summary="Pause a fine-tuning job")
+def pause_job(job_id: str, access: AccessDep) -> JobObject:
+    """Take a job from its worker after a checkpoint, or keep it from starting, until it is resumed.
+
+    A paused job holds no worker and no attempt is spent on it. `status` turns to `paused` within seconds; a job whose
+    files are still being validated is paused once they are.
+    """
+    with access.transaction() as (session, caller):
+        return JobObject.of(service.pause(session, caller, job_id))
+
+
+@router.post("/{job_id}/resume", responses=errors(404, 409), summary="Resume a paused fine-tuning job")
+def resume_job(job_id: str, access: AccessDep) -> JobObject:
+    """Queue a paused job again; any worker goes on exactly where it was. A job that is not paused stays as it is."""
+    with access.transaction() as (session, caller):
+        job = service.resume(session, caller, job_id)
+        access.wake_after_commit(session, TRAINING_QUEUE)
+        return JobObject.of(job)
+
+
 @router.get("/{job_id}/events", responses=errors(404), summary="List a job's events")
 def list_events(job_id: str, access: AccessDep, query: Annotated[PageQuery, Query()]) -> EventList:
     """The job's history in pages, newest first."""

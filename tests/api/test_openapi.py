@@ -24,6 +24,8 @@ ENDPOINTS = {
     ("get", "/v1/fine_tuning/jobs"),
     ("get", "/v1/fine_tuning/jobs/{job_id}"),
     ("post", "/v1/fine_tuning/jobs/{job_id}/cancel"),
+    ("post", "/v1/fine_tuning/jobs/{job_id}/pause"),
+    ("post", "/v1/fine_tuning/jobs/{job_id}/resume"),
     ("get", "/v1/fine_tuning/jobs/{job_id}/events"),
     ("get", "/v1/fine_tuning/jobs/{job_id}/checkpoints"),
     ("get", "/v1/fine_tuning/jobs/{job_id}/metrics"),

@@ -39,6 +39,9 @@ EXAMPLE: Object = {
     "columns": {},
     "progress": {"step": 40, "total_steps": 96, "epoch": 1.25, "examples_per_second": 210.4},
     "attempt": 1,
+    "max_attempts": 3,
+    "run_seconds": 0.0,
+    "time_limit_s": None,
     "metrics": None,
     "user_provided_suffix": "reviews",
 }
@@ -95,8 +98,14 @@ class JobObject(ResponseModel):
     task: dict[str, Any]
     adaptation: dict[str, Any]
     columns: dict[str, str]
-    progress: dict[str, Any] | None = Field(description="`step`, `total_steps`, `epoch`, `examples_per_second`.")
-    attempt: int = Field(description="How often the job was started.")
+    progress: dict[str, Any] | None = Field(
+        description="`step`, `total_steps`, `epoch`, `examples_per_second`; `phase` (`name`, `done`, `total`) while "
+        "something else goes on between steps, such as an evaluation."
+    )
+    attempt: int = Field(description="How often the job was started; pauses and drained workers are not counted.")
+    max_attempts: int = Field(description="A lost worker or a crash in the last attempt fails the job.")
+    run_seconds: float = Field(description="How long it has run in all attempts that are over, waiting left out.")
+    time_limit_s: int | None = Field(description="Seconds it may run; null: as long as it takes.")
     metrics: dict[str, Any] | None = Field(description="Results of the best model; null until there are some.")
     user_provided_suffix: str | None
 
@@ -128,6 +137,9 @@ class JobObject(ResponseModel):
                 "columns": job.spec["columns"],
                 "progress": job.progress,
                 "attempt": job.attempt,
+                "max_attempts": job.max_attempts,
+                "run_seconds": round(job.run_seconds, 2),
+                "time_limit_s": job.time_limit_s,
                 "metrics": job.metrics,
                 "user_provided_suffix": job.suffix,
             }

@@ -15,6 +15,7 @@ from app.catalog.tasks import TASKS
 from app.jobs.service import MAX_SEED, NewJob
 from app.tables import JOB_STATUSES
 
+MAX_TIME_LIMIT_S = 366 * 24 * 3600
 METADATA_PAIRS, METADATA_KEY, METADATA_VALUE = 16, 64, 512
 VALIDATION_FILE_ID = "file-81b2c3d4e5f60718293a4b5c6d7e8f"
 
@@ -103,6 +104,11 @@ class JobCreate(RequestModel):
         default=None, description="The task with its options; left out: the one the training file was uploaded for."
     )
     columns: Columns | None = None
+    time_limit_s: Annotated[StrictInt, Field(ge=1, le=MAX_TIME_LIMIT_S)] | None = Field(
+        default=None,
+        description="Seconds that the job may run, pauses and waiting left out; then it fails as `time_limit_reached` "
+        "and keeps its last checkpoint. Left out: the installation's limit, if it has one.",
+    )
     adaptation: Annotated[BaseModel | None, Derived(Adaptation | None)] = Field(
         default=None, description="Methods of adaptation by name; left out: full fine-tuning."
     )
@@ -139,6 +145,7 @@ class JobCreate(RequestModel):
             hyperparameters=hyperparameters or Hyperparameters(),
             task=self.task.model_dump(mode="json") if self.task else None,
             columns=self.columns or {},
+            time_limit_s=self.time_limit_s,
             adaptation=self.adaptation.model_dump(mode="json", exclude_unset=True) if self.adaptation else {},
         )
 

@@ -3,7 +3,7 @@
 import psycopg
 from alembic.script import ScriptDirectory
 from psycopg import sql
-from sqlalchemy import Connection, Engine, delete, inspect
+from sqlalchemy import Connection, Engine, delete, func, inspect, update
 from sqlalchemy.orm import Session
 
 from app.backup.archive import ArchiveReader, BackupError, Manifest, advice, table_path
@@ -11,7 +11,7 @@ from app.backup.saving import Progress
 from app.backup.tables import Table, driver, settle, tables_of
 from app.db import alembic_config, migrate_within
 from app.jobs import leases
-from app.tables import Worker
+from app.tables import Job, Worker
 
 
 def require_known_schema(manifest: Manifest) -> None:
@@ -46,6 +46,9 @@ def restore(engine: Engine, archive: ArchiveReader, moved: Progress) -> None:
             raise
         migrate_within(connection, "head")
         with Session(connection) as session:
+            # The time between backup and restore is none that a job has run.
+            lost = func.now() - manifest.created_at
+            session.execute(update(Job).where(Job.claimed_at.is_not(None)).values(claimed_at=Job.claimed_at + lost))
             made_at = f"{manifest.created_at:%Y-%m-%d %H:%M:%S %Z}"
             leases.release_all(
                 session, f"Restored from the backup of {made_at}; the job goes on from its last checkpoint"

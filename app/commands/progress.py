@@ -18,7 +18,8 @@ class ProgressBar:
         self._total = max(total, 1)
         self._moved = 0
         self._terminal = sys.stderr.isatty()
-        self._began = self._shown = time.monotonic()
+        self._began = time.monotonic()
+        self._shown = float("-inf") if self._terminal else self._began
 
     def add(self, moved: int) -> None:
         """Count some more bytes."""
@@ -35,7 +36,7 @@ class ProgressBar:
 
     def _text(self, elapsed_s: float) -> str:
         share = min(self._moved / self._total, 1.0)
-        speed = self._moved / elapsed_s
+        speed = self._moved / max(elapsed_s, 0.001)
         left_s = max(self._total - self._moved, 0) / speed
         bar = "".ljust(round(share * WIDTH), "#").ljust(WIDTH, ".")
         return (

@@ -1,9 +1,11 @@
 import itertools
+import json
+import zipfile
 from collections.abc import Callable, Iterator
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, create_engine, text
+from sqlalchemy import Engine, create_engine, inspect, text
 from sqlalchemy.engine import make_url
 
 from app.backup.archive import ArchiveReader
@@ -64,3 +66,22 @@ def restored(path: Path, target: Engine) -> Engine:
     finally:
         archive.close()
     return target
+
+
+def with_manifest(path: Path, change: Callable[[dict], None]) -> Path:
+    """The backup with another manifest, whole as a zip."""
+    changed = path.with_name("changed.zip")
+    with zipfile.ZipFile(path) as source, zipfile.ZipFile(changed, "w") as target:
+        for name in source.namelist():
+            content = source.read(name)
+            if name == "manifest.json":
+                manifest = json.loads(content)
+                change(manifest)
+                content = json.dumps(manifest).encode()
+            target.writestr(name, content)
+    return changed
+
+
+def is_empty(engine: Engine) -> bool:
+    with engine.connect() as connection:
+        return inspect(connection).get_table_names() == []

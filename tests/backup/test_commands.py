@@ -10,7 +10,7 @@ from app.db import session_factory, transaction
 from app.projects import authenticate
 from app.storage.blobs import put
 from app.storage.database import DatabaseBlobStore
-from tests.backup.test_refusals import is_empty
+from tests.backup.conftest import is_empty
 
 
 def url_of(engine: Engine) -> str:

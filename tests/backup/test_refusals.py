@@ -1,19 +1,18 @@
 """What is not restored, and that nothing of it stays."""
 
-import json
 import os
 import zipfile
 from collections.abc import Callable
 from pathlib import Path
 
 import pytest
-from sqlalchemy import Engine, inspect, text
+from sqlalchemy import inspect, text
 
 from app.backup import BackupError
 from app.backup.archive import ArchiveReader
 from app.backup.saving import save
 from app.storage.blobs import CHUNK_BYTES, put
-from tests.backup.conftest import restored
+from tests.backup.conftest import is_empty, restored, with_manifest
 
 
 @pytest.fixture
@@ -21,25 +20,6 @@ def backup(api_key: str, blobs, backed_up: Callable[..., Path]) -> Path:
     """A backup with a key and a blob of three chunks."""
     put(blobs, [b"A" * (2 * CHUNK_BYTES) + b"B" * 100])
     return backed_up()
-
-
-def is_empty(engine: Engine) -> bool:
-    with engine.connect() as connection:
-        return inspect(connection).get_table_names() == []
-
-
-def with_manifest(path: Path, change: Callable[[dict], None]) -> Path:
-    """The backup with another manifest, whole as a zip."""
-    changed = path.with_name("changed.zip")
-    with zipfile.ZipFile(path) as source, zipfile.ZipFile(changed, "w") as target:
-        for name in source.namelist():
-            content = source.read(name)
-            if name == "manifest.json":
-                manifest = json.loads(content)
-                change(manifest)
-                content = json.dumps(manifest).encode()
-            target.writestr(name, content)
-    return changed
 
 
 @pytest.mark.parametrize("kept", [0, 1, 100, 0.5, 0.99, -1])

@@ -16,7 +16,7 @@ from app.projects import authenticate, create_key
 from app.storage.blobs import CHUNK_BYTES, put
 from app.storage.database import DatabaseBlobStore
 from app.tables import Base, File, IdempotentRequest, Job, JobEvent, Model, StoredFile, Worker
-from tests.backup.conftest import restored
+from tests.backup.conftest import restored, with_manifest
 from tests.jobs.conftest import GOOD, LEASE
 
 REVISIONS = [script.revision for script in ScriptDirectory.from_config(alembic_config("")).walk_revisions()]
@@ -103,14 +103,27 @@ def test_jobs_that_ran_are_queued_and_lose_no_attempt(sessions, queued_job, back
         assert session.get(Job, job_id).status == "running"
 
 
-def test_a_job_that_was_to_be_cancelled_is_cancelled(sessions, caller, queued_job, backed_up, new_database):
+def test_the_time_from_backup_to_restore_is_not_counted_as_run(sessions, queued_job, backed_up, new_database):
+    job_id = queued_job(time_limit_s=3600)
+    with transaction(sessions) as session:
+        leases.claim(session, owner="lost", queues=["training"], lease=LEASE)
+        then = session.scalar(text("SELECT now() - interval '40 days'"))
+        session.get(Job, job_id).claimed_at = then - timedelta(seconds=100)
+    backup = with_manifest(backed_up(), lambda manifest: manifest.update(created_at=then.isoformat()))
+    target = restored(backup, new_database())
+    with transaction(session_factory(target)) as session:
+        assert session.get(Job, job_id).run_seconds == pytest.approx(100, abs=60)
+
+
+@pytest.mark.parametrize(("ask", "status"), [(service.cancel, "cancelled"), (service.pause, "paused")])
+def test_what_a_client_had_asked_for_is_done(ask, status, sessions, caller, queued_job, backed_up, new_database):
     job_id = queued_job()
     with transaction(sessions) as session:
-        leases.claim(session, owner="lost", queues=["training"], lease=timedelta(seconds=-1))
-        service.cancel(session, caller, job_id)
+        leases.claim(session, owner="lost", queues=["training"], lease=LEASE)
+        ask(session, caller, job_id)
     target = restored(backed_up(), new_database())
     with transaction(session_factory(target)) as session:
-        assert session.get(Job, job_id).status == "cancelled"
+        assert session.get(Job, job_id).status == status
 
 
 @pytest.mark.parametrize("revision", REVISIONS)

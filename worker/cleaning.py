@@ -11,9 +11,11 @@ from sqlalchemy.orm import Session
 
 from app.db import transaction
 from app.files.service import remove_expired
+from app.files.uploads import expire_uploads
 from app.jobs import idempotency, preparations, retention, workers
 from app.settings import Settings
 from app.storage.database import collect_chunks, collect_orphans
+from app.webhooks import deliveries
 from worker.context import DATABASE_AWAY, WorkerContext
 
 logger = logging.getLogger(__name__)
@@ -28,10 +30,12 @@ def chores(settings: Settings) -> dict[str, Chore]:
     checkpoints_kept_for = timedelta(days=settings.checkpoint_retention_days)
     return {
         "expired files": remove_expired,
+        "expired uploads": expire_uploads,
         "checkpoints": partial(retention.remove_checkpoints, kept_for=checkpoints_kept_for),
         "files of training states": retention.remove_training_state,
         "preparation jobs": preparations.forget_jobs,
         "idempotency records": idempotency.forget,
+        "webhook deliveries": partial(deliveries.forget, kept_for=timedelta(days=settings.webhook_log_days)),
         "workers": workers.forget_silent,
         "unreferenced blobs": collect_orphans,
         "chunks of removed blobs": collect_chunks,

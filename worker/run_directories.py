@@ -13,7 +13,7 @@ SUFFIX = ".lock"
 
 
 class HeldDirectory:
-    """A directory of this process, to be made and removed. `<path>.lock` is held in between."""
+    """A directory of this process, to be made and removed. A lock beside it, `.<name>.lock`, is held in between."""
 
     def __init__(self, path: Path) -> None:
         self.path = path
@@ -37,10 +37,10 @@ class HeldDirectory:
 def sweep(folder: Path) -> list[str]:
     """Remove the directories in `folder` whose process is gone; returns their names. Others' files are not touched."""
     removed: list[str] = []
-    for lock_path in sorted(folder.glob(f"*{SUFFIX}")):
+    for lock_path in sorted(folder.glob(f".*{SUFFIX}")):
         lock = _lock(lock_path, make=False)
         if lock is not None:
-            path = lock_path.with_name(lock_path.name.removesuffix(SUFFIX))
+            path = lock_path.with_name(lock_path.name.removeprefix(".").removesuffix(SUFFIX))
             _remove(path, lock)
             removed.append(path.name)
     return removed
@@ -54,7 +54,7 @@ def _remove(path: Path, lock: int) -> None:
 
 
 def _lock_path(path: Path) -> Path:
-    return path.with_name(path.name + SUFFIX)
+    return path.with_name(f".{path.name}{SUFFIX}")
 
 
 def _lock(path: Path, *, make: bool) -> int | None:

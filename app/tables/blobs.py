@@ -3,6 +3,7 @@
 import uuid
 from datetime import datetime
 
+from sqlalchemy import ForeignKey
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.tables.base import Base, created
@@ -18,6 +19,17 @@ class Blob(Base):
     sha256: Mapped[str | None] = mapped_column(index=True)
     created_at: Mapped[datetime] = created()
     touched_at: Mapped[datetime] = created()
+
+
+class BlobSegment(Base):
+    """A blob joined of others has no chunks: from `start` on, its bytes are those of another blob, whole."""
+
+    __tablename__ = "blob_segments"
+
+    blob_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("blobs.id", ondelete="CASCADE"), primary_key=True)
+    start: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    bytes: Mapped[int]
+    source_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("blobs.id"), index=True)
 
 
 class BlobChunk(Base):

@@ -40,7 +40,7 @@ def test_what_a_killed_process_left_goes_and_what_a_living_one_holds_stays(tmp_p
         killed.send_signal(signal.SIGKILL)
         killed.wait()
         assert sweep(tmp_path) == ["killed"]
-        assert names(tmp_path) == {"living", "living.lock"}
+        assert names(tmp_path) == {"living", ".living.lock"}
         living.kill()
 
 

@@ -1,6 +1,8 @@
 """`tailor backup` and `tailor restore` on data directories, as commands."""
 
 import os
+import pty
+import re
 import resource
 import signal
 import stat
@@ -8,7 +10,7 @@ import subprocess
 import sys
 import time
 from collections.abc import Callable, Iterator
-from contextlib import contextmanager
+from contextlib import contextmanager, suppress
 from pathlib import Path
 
 import psutil
@@ -134,6 +136,21 @@ def test_standard_output_takes_a_backup(source: Path, made: Path, tmp_path: Path
     assert file.stat().st_size == pytest.approx(made.stat().st_size, abs=4096)
     assert main(["restore", str(file), f"--data-dir={tmp_path / 'new'}"]) == 0
     assert holds_what_was_backed_up(tmp_path / "new", source)
+
+
+def test_a_terminal_shows_how_far_it_is(source: Path, tmp_path: Path) -> None:
+    terminal, its_end = pty.openpty()
+    arguments = ["backup", tmp_path / "b.zip", "--data-dir", source]
+    with subprocess.Popen([sys.executable, "-m", "app.cli", *map(str, arguments)], stderr=its_end) as process:
+        os.close(its_end)
+        shown = b""
+        with suppress(OSError):  # Linux says so when nobody has the other end any more
+            while data := os.read(terminal, 4096):
+                shown += data
+    os.close(terminal)
+    assert process.returncode == 0
+    assert re.search(rb"backup \[[#.]{30}\] +\d+%  .* of 32 MiB  .*/s  \d+ s left", shown)
+    assert shown.rpartition(b"\x1b[K")[2].startswith(b"Backed up 32 MiB as of ")
 
 
 def test_a_file_that_is_there_is_overwritten_with_force_only(source: Path, tmp_path: Path, capsys) -> None:

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from app.db import transaction
 from app.files.service import remove_expired
-from app.jobs import idempotency, leases, preparations, validation
+from app.jobs import idempotency, leases, preparations, registrations, validation
 from app.registry import base_models
 from app.storage.database import collect_orphans
 from worker.context import WorkerContext
@@ -38,6 +38,7 @@ class Rounds:
         with transaction(self.context.sessions) as session:
             reaped = leases.reap(session) if settled else []
             preparations.settle_ended(session, reaped)
+            registrations.settle_ended(session, reaped)
             validated = validation.advance(session)
         for job in reaped:
             logger.warning("job %s: worker lost, now %s", job.id, job.status)

@@ -2,6 +2,7 @@
 
 import pytest
 
+from app.catalog.hyperparameters import Hyperparameters
 from app.db import transaction
 from app.jobs import service
 from app.jobs.service import NewJob
@@ -59,6 +60,6 @@ def test_files_that_can_be_trained_on_let_the_job_wait(
 
 def create(sessions, caller, settings, starter, upload, training, validation, hyperparameters):
     files = {} if validation is None else {"validation_file": upload(report=validation)}
-    new = NewJob(starter, upload(report=training), hyperparameters=hyperparameters, **files)
+    new = NewJob(starter, upload(report=training), hyperparameters=Hyperparameters(**hyperparameters), **files)
     with transaction(sessions) as session:
         return service.create(session, caller, new, settings)

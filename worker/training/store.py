@@ -46,12 +46,11 @@ class Store:
             tensors={f"generator/{name}": tensor for name, tensor in tensors.items()}
             | checkpoint.optimizer_tensors(self.model, self.optimizer),
         )
-        best = state.best if state.best is not None and state.best.step == state.step else None
-        task = self.task if best is None else self.task.tuned(best.values | best.detail)
-        path = checkpoint.save(self.directory, snapshot, lambda directory: self._write(task, directory))
+        path = checkpoint.save(self.directory, snapshot, lambda directory: self.write_model(directory, state))
         self.saved = (state.step, state.milestone)
+        best = state.best is not None and state.best.step == state.step
         relative = str(path.relative_to(self.run_dir))
-        self.emit(Checkpoint(state.step, relative, f"{relative}/model", best is not None, _newest_metrics(state)))
+        self.emit(Checkpoint(state.step, relative, f"{relative}/model", best, _newest_metrics(state)))
         checkpoint.prune(self.directory, {state.step} | ({state.best.step} if state.best else set()))
 
     def restore(self, path: Path) -> TrainState:
@@ -69,14 +68,12 @@ class Store:
         self.saved = (snapshot.state.step, snapshot.state.milestone)
         return snapshot.state
 
-    def write_model(self, directory: Path) -> None:
+    def write_model(self, directory: Path, state: TrainState) -> None:
         """A Transformers directory: weights, configuration, tokenizer, and what the task adds."""
-        self._write(self.task, directory)
-
-    def _write(self, task: Task, directory: Path) -> None:
         directory.mkdir(exist_ok=True)
         self.method.save(self.model, directory)
         self.base.tokenizer.save_pretrained(directory)
+        task = self.task if state.best is None else self.task.tuned(state.best.detail)
         task.add_files(directory, self.max_length)
 
 

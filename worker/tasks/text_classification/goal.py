@@ -66,8 +66,8 @@ class Goal(Protocol):
         """Metrics of a split; `logits` are [records, outputs]."""
         ...
 
-    def tuned(self, validation: Mapping[str, Any]) -> Self:
-        """With the decisions that validation has chosen."""
+    def tuned(self, detail: Mapping[str, Any]) -> Self:
+        """With the decisions that `score` tuned on validation and left in `detail`."""
         ...
 
     @property

@@ -110,9 +110,9 @@ class MultiLabel:
         values = multi_label_values(truth, predicted) | {"loss": float(losses.mean())}
         return Scores(values, multi_label_detail(truth, predicted, self.label_names, thresholds, self.seed))
 
-    def tuned(self, validation: Mapping[str, Any]) -> Self:
+    def tuned(self, detail: Mapping[str, Any]) -> Self:
         """With the thresholds of the chosen weights on validation."""
-        thresholds: dict[str, float] = validation["thresholds"]
+        thresholds: dict[str, float] = detail["thresholds"]
         return replace(self, thresholds=tuple(thresholds[label] for label in self.label_names))
 
     def usage(self, call: str) -> str:

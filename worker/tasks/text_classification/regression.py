@@ -93,7 +93,7 @@ class Regression:
         loss = values["mse"] / self.scale**2
         return Scores(values | {"loss": loss}, regression_detail(truth, predicted, self.seed))
 
-    def tuned(self, validation: Mapping[str, Any]) -> Self:
+    def tuned(self, detail: Mapping[str, Any]) -> Self:
         """Nothing to tune."""
         return self
 

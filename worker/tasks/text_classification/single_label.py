@@ -94,7 +94,7 @@ class SingleLabel:
         values = classification_values(truth, predicted) | {"loss": float(-log_likelihood.mean())}
         return Scores(values, classification_detail(truth, predicted, self.label_names, self.seed))
 
-    def tuned(self, validation: Mapping[str, Any]) -> Self:
+    def tuned(self, detail: Mapping[str, Any]) -> Self:
         """Nothing to tune."""
         return self
 

@@ -4,7 +4,7 @@ import json
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Self
+from typing import Any, Self
 
 import numpy as np
 import torch
@@ -133,9 +133,9 @@ class TextClassification:
         np.add.at(logits, examples.record, windows)
         return self.goal.score(records, logits / count[:, None])
 
-    def tuned(self, validation: Mapping[str, object]) -> Self:
+    def tuned(self, detail: Mapping[str, Any]) -> Self:
         """With the thresholds that validation has chosen, where there are such."""
-        return replace(self, goal=self.goal.tuned(validation))
+        return replace(self, goal=self.goal.tuned(detail))
 
     def usage(self) -> str:
         """The pipeline of the task."""

@@ -11,7 +11,7 @@ from pathlib import Path
 from typing import TypeVar
 
 import pytest
-from sqlalchemy import select
+from sqlalchemy import event, select
 
 from app.catalog.hyperparameters import Hyperparameters
 from app.db import SessionFactory, close_engine, make_engine, session_factory, transaction
@@ -68,14 +68,14 @@ def test_a_child_goes_on_and_what_it_says_meanwhile_is_stored_in_order_and_once(
     def steps() -> int:
         return max((event.step for event in said if isinstance(event, Metrics) and event.split == "train"), default=0)
 
-    asked = Hyperparameters(n_epochs=350, batch_size=4, eval_interval=25)
+    asked = Hyperparameters(n_epochs=200, batch_size=4, eval_interval=20)
     job_id = bench.create(prepared, validation_file=prepared, test_file=prepared, hyperparameters=asked)
-    thread = bench.in_thread("training", overhearing(bench.context, lambda _, event: said.append(event)))
-    for outage_at in (20, 330):
+    thread = bench.in_thread("training", overhearing(bench.context, lambda _, word: said.append(word)))
+    for outage_at in (20, 190):
         bench.wait(lambda step=outage_at: steps() >= step)
         bring_back = away(postgres, how)
         began = steps()
-        bench.wait(lambda step=began + 150: steps() >= step)
+        bench.wait(lambda step=began + 90: steps() >= step)
         bring_back()
     thread.join()
 
@@ -106,26 +106,30 @@ def test_a_child_goes_on_and_what_it_says_meanwhile_is_stored_in_order_and_once(
 
 def test_bytes_on_their_way_in_or_out_are_sent_again(context: WorkerContext, postgres: Postgres, tmp_path: Path):
     data = os.urandom(20 * CHUNK_BYTES)
-    gone = threading.Event()
+    wanted, gone = threading.Event(), threading.Event()
 
-    def lose_the_server(when: bool) -> None:
-        if when and not gone.is_set():
+    def lose_the_server(*_: object) -> None:
+        """A connection was found to be well and is about to be used."""
+        if wanted.is_set() and not gone.is_set():
             postgres.kill()
             gone.set()
 
     def pieces() -> Iterator[bytes]:
         for number in range(20):
-            lose_the_server(number == 12)
+            if number == 12:
+                wanted.set()
             yield data[number * CHUNK_BYTES : (number + 1) * CHUNK_BYTES]
 
     class Watched(DatabaseBlobStore):
         def read(self, *arguments) -> Iterator[bytes]:
             for number, piece in enumerate(super().read(*arguments)):
-                lose_the_server(number == 6)
+                if number == 6:
+                    wanted.set()
                 yield piece
 
     def brought_back(work: Callable[[], T]) -> T:
         """What `work` comes to when the server is lost in the middle of it."""
+        wanted.clear()
         gone.clear()
         with ThreadPoolExecutor() as executor:
             result = executor.submit(context.patiently, work, NEVER)
@@ -133,6 +137,7 @@ def test_bytes_on_their_way_in_or_out_are_sent_again(context: WorkerContext, pos
             postgres.start()
             return result.result()
 
+    event.listen(context.sessions.kw["bind"], "checkout", lose_the_server)
     stored = brought_back(lambda: put(context.blobs, pieces()))
     assert stored.sha256 == hashlib.sha256(data).hexdigest()
     brought_back(lambda: get_file(Watched(context.sessions), stored.id, tmp_path / "back"))

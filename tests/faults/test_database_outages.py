@@ -2,6 +2,7 @@
 
 import hashlib
 import os
+import signal
 import threading
 from collections.abc import Callable, Iterator
 from concurrent.futures import ThreadPoolExecutor
@@ -10,6 +11,7 @@ from datetime import timedelta
 from pathlib import Path
 from typing import TypeVar
 
+import psycopg
 import pytest
 from sqlalchemy import event, select
 
@@ -108,10 +110,11 @@ def test_bytes_on_their_way_in_or_out_are_sent_again(context: WorkerContext, pos
     data = os.urandom(20 * CHUNK_BYTES)
     wanted, gone = threading.Event(), threading.Event()
 
-    def lose_the_server(*_: object) -> None:
+    def lose_the_server(connection: psycopg.Connection, *_: object) -> None:
         """A connection was found to be well and is about to be used."""
         if wanted.is_set() and not gone.is_set():
             postgres.kill()
+            os.kill(connection.info.backend_pid, signal.SIGKILL)  # it would notice by itself, maybe a little later
             gone.set()
 
     def pieces() -> Iterator[bytes]:

@@ -4,6 +4,7 @@ import argparse
 import os
 import sys
 from collections.abc import Sequence
+from contextlib import suppress
 from importlib.metadata import version
 from importlib.util import find_spec
 from pathlib import Path
@@ -176,9 +177,12 @@ def serve(settings: "Settings") -> int:
     settings.require("redis_url")
     import uvicorn
 
-    uvicorn.run(
-        "app.main:create_app",
-        factory=True,
+    from app.api.server import Server
+    from app.main import create_app
+
+    app = create_app(settings)
+    config = uvicorn.Config(
+        app,
         host=settings.host,
         port=settings.port,
         log_level=settings.log_level,
@@ -187,6 +191,8 @@ def serve(settings: "Settings") -> int:
         access_log=False,
         timeout_graceful_shutdown=10,
     )
+    with suppress(KeyboardInterrupt):  # uvicorn raises it again once it has ended in good order
+        Server(app, config).run()
     return 0
 
 

@@ -6,12 +6,15 @@ from pathlib import Path
 
 import alembic.command
 from alembic.config import Config
-from sqlalchemy import Engine, create_engine, event, text
+from psycopg import AsyncConnection
+from psycopg.conninfo import make_conninfo
+from sqlalchemy import Engine, create_engine, event, make_url, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.orm import Session, sessionmaker
 
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
 CONNECT_TIMEOUT_S = 5
+LISTENER = "tailor listener"  # its name in pg_stat_activity
 
 SessionFactory = sessionmaker[Session]
 
@@ -30,7 +33,23 @@ def make_engine(database_url: str, pool_size: int = 5) -> Engine:
         max_overflow=pool_size,
         pool_timeout=CONNECT_TIMEOUT_S,
         pool_pre_ping=True,
+        hide_parameters=True,  # of failed statements, which are logged: some are secrets
         connect_args={"connect_timeout": CONNECT_TIMEOUT_S, "options": "-c timezone=UTC"},
+    )
+
+
+async def connect_for_listening(database_url: str) -> AsyncConnection:
+    """A connection of its own for LISTEN, without transactions. Keepalives find a server that is silently gone."""
+    url = make_url(sqlalchemy_url(database_url))
+    _, parameters = url.get_dialect()().create_connect_args(url)
+    return await AsyncConnection.connect(
+        make_conninfo(**parameters),
+        autocommit=True,
+        application_name=LISTENER,
+        connect_timeout=CONNECT_TIMEOUT_S,
+        keepalives_idle=10,
+        keepalives_interval=5,
+        keepalives_count=3,
     )
 
 
@@ -95,4 +114,4 @@ def is_migrated(session: Session) -> bool:
     return session.scalar(text("SELECT version_num FROM alembic_version")) == SCHEMA_VERSION
 
 
-SCHEMA_VERSION = "0001"
+SCHEMA_VERSION = "0005"

@@ -48,6 +48,9 @@ class Settings(BaseSettings):
     )
 
     max_file_bytes: int = Field(default=8 * GIB, ge=1, description="Largest file that may be uploaded.")
+    upload_lifetime_s: float = Field(
+        default=3600, gt=0, description="Time a client has to complete an upload that comes in parts."
+    )
     max_request_bytes: int = Field(default=4 * MIB, ge=1024, description="Largest JSON body of a request.")
     max_decompressed_bytes: int = Field(
         default=32 * GIB, ge=1, description="Largest size of a file once decompressed; more is taken for a bomb."
@@ -72,6 +75,24 @@ class Settings(BaseSettings):
     drain_grace_s: float = Field(
         default=60, ge=0, description="Time a job has to write a checkpoint when its worker is told to stop."
     )
+    job_time_limit_s: int | None = Field(
+        default=None,
+        ge=1,
+        description="Longest time that a job may run, pauses and waiting left out; it then fails and keeps its last "
+        "checkpoint. A job may ask for less.",
+    )
+    job_memory_bytes: int | None = Field(
+        default=None,
+        ge=512 * MIB,
+        description="Memory that the process of a job may take beyond what it starts with; more is out of memory for "
+        "that job and not for the machine. Not for GPU workers, whose drivers reserve far more than they use.",
+    )
+    hang_timeout_s: float = Field(
+        default=1800,
+        gt=0,
+        description="A job's process that makes no progress for this long is asked to stop, then killed, and the job "
+        "goes on from its last checkpoint in a new one.",
+    )
     checkpoint_interval_s: float = Field(
         default=600,
         gt=0,
@@ -84,6 +105,21 @@ class Settings(BaseSettings):
     preparation_slots: int = Field(default=2, ge=1, description="Files a control worker prepares at once.")
     standby: Literal["on", "off"] = Field(
         default="on", description="`on`: a worker keeps a process with torch loaded, so that a job starts at once."
+    )
+    webhook_private_addresses: Literal["on", "off"] = Field(
+        default="off",
+        description="`on`: webhooks may go to private addresses and over plain http; for networks of your own.",
+    )
+    webhook_timeout_s: float = Field(default=10, gt=0, le=30, description="Time a webhook endpoint has to answer.")
+    webhook_log_days: int = Field(default=30, ge=1, description="Days that ended webhook deliveries stay in the log.")
+    max_webhook_endpoints: int = Field(default=20, ge=1, description="Webhook endpoints a project may have.")
+    stream_heartbeat_s: float = Field(
+        default=15, gt=0, description="An event stream that has nothing to send says so this often, to be kept open."
+    )
+    stream_poll_s: float = Field(
+        default=15,
+        gt=0,
+        description="Event streams look for news this often even if no notification from PostgreSQL arrives.",
     )
     database_pool_size: int = Field(default=10, ge=1, description="Database connections a process keeps open.")
 

@@ -1,7 +1,7 @@
 """Checkpoints between a run directory and the blob store: pushed while training goes on, restored before a resume."""
 
+import logging
 import os
-import queue
 import shutil
 import threading
 from collections.abc import Sequence
@@ -23,6 +23,8 @@ from worker.context import WorkerContext
 from worker.heartbeat import Heartbeat
 from worker.protocol import CHECKPOINTS, checkpoint_name
 from worker.relay import Relay
+
+logger = logging.getLogger(__name__)
 
 
 def put_directory(context: WorkerContext, directory: Path) -> list[PublishedFile]:
@@ -51,31 +53,57 @@ class CheckpointPusher:
         self._run_dir = run_dir
         self._heartbeat = heartbeat
         self._relay = relay
-        self._queue: queue.SimpleQueue[_Waiting | None] = queue.SimpleQueue()
-        self._newest_step = 0
-        self._best_step = 0
+        self._waiting: list[_Waiting] = []
+        self._closed = False
+        self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._push_all, name="checkpoints", daemon=True)
         self._thread.start()
 
     def add(self, said: protocol.Checkpoint) -> None:
-        """Take a checkpoint. Its files are linked aside at once, since the child deletes old checkpoints."""
-        aside = self._run_dir / "outbox" / f"step-{said.step}"
-        shutil.copytree(self._run_dir / said.path, aside, copy_function=os.link, dirs_exist_ok=True)
-        self._newest_step = said.step
-        self._best_step = said.step if said.best else self._best_step
-        self._queue.put(_Waiting(said, aside, self._relay.added))
+        """Take a checkpoint. Its files are linked aside at once, since the child deletes old checkpoints.
+
+        One that is gone already was deleted for a newer one, of which the child has told behind this one. Raises
+        OSError for a run directory that cannot be used.
+        """
+        source, aside = self._run_dir / said.path, self._run_dir / "outbox" / f"step-{said.step}"
+        try:
+            shutil.copytree(source, aside, copy_function=os.link, dirs_exist_ok=True)
+        except OSError:
+            shutil.rmtree(aside, ignore_errors=True)
+            if source.exists() or not source.parent.exists():
+                raise
+            return
+        with self._changed:
+            superseded = [item for item in self._waiting if said.best or not item.said.best]
+            self._waiting = [item for item in self._waiting if item not in superseded]
+            self._waiting.append(_Waiting(said, aside, self._relay.added))
+            self._changed.notify()
+        for item in superseded:
+            shutil.rmtree(item.directory, ignore_errors=True)
 
     def close(self) -> None:
         """Push what waits, then end."""
-        self._queue.put(None)
+        with self._changed:
+            self._closed = True
+            self._changed.notify()
         self._thread.join()
 
+    def _next(self) -> _Waiting | None:
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._closed)
+            return self._waiting.pop(0) if self._waiting else None
+
     def _push_all(self) -> None:
-        while (item := self._queue.get()) is not None:
-            wanted = item.said.step in (self._newest_step, self._best_step)
-            if wanted and not self._heartbeat.lost.is_set():
-                self._push(item)
-            shutil.rmtree(item.directory)
+        while (item := self._next()) is not None:
+            if not self._heartbeat.lost.is_set():
+                try:
+                    self._push(item)
+                except OSError as error:
+                    step = item.said.step
+                    logger.warning("job %s: checkpoint of step %d not stored: %s", self._job.id, step, error)
+                    message = f"The checkpoint of step {step} could not be read from the worker's disk: {error}"
+                    self._relay.tell(Event(message, "warn", data={"step": step}))
+            shutil.rmtree(item.directory, ignore_errors=True)
 
     def _push(self, item: _Waiting) -> None:
         lost = self._heartbeat.lost

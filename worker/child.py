@@ -5,8 +5,11 @@ Standard input is its leash: the first line is the path of plan.json, a later `s
 library prints lands in standard error. Exit codes are those of `worker.protocol`; 1 is a failure that may pass.
 """
 
+import contextlib
+import faulthandler
 import os
 import queue
+import signal
 import sys
 import threading
 import traceback
@@ -16,7 +19,7 @@ from typing import IO
 
 from app.catalog.plan import PLAN, PreparationPlan
 from worker.protocol import EXIT_DONE, EXIT_STOPPED, EXIT_USER_ERROR, Event, Log, Result, encode
-from worker.training.failures import StoppedError, failure_of
+from worker.training.failures import StoppedError, failure_of, run_directory_lost
 
 EXIT_FAILED = 1
 ENVIRONMENT = {
@@ -35,6 +38,8 @@ ENVIRONMENT = {
 
 def main() -> None:
     """Wait for a plan, do it, exit."""
+    faulthandler.register(signal.SIGUSR1, all_threads=True)  # a supervisor that finds this process hung asks where
+    _be_the_first_to_go()
     emit = _take_over_stdout()
     os.environ.update(ENVIRONMENT)  # before torch and Transformers are imported: they read it once
     plan_paths: queue.Queue[str] = queue.Queue()
@@ -50,6 +55,13 @@ def main() -> None:
     os._exit(code)
 
 
+def _be_the_first_to_go() -> None:
+    """Where memory runs out, the kernel takes this process, which is retried, and not the worker or a database."""
+    if sys.platform == "linux":
+        with contextlib.suppress(OSError):
+            Path("/proc/self/oom_score_adj").write_text("1000")
+
+
 def _work(plan_path: Path, emit: Callable[[Event], None], stop: threading.Event) -> int:
     try:
         plan = PLAN.validate_json(plan_path.read_bytes())
@@ -63,7 +75,7 @@ def _work(plan_path: Path, emit: Callable[[Event], None], stop: threading.Event)
         return EXIT_STOPPED
     except Exception as error:
         traceback.print_exc()
-        failure = failure_of(error)
+        failure = failure_of(error) if plan_path.exists() else run_directory_lost(plan_path.parent)
         emit(failure)
         return EXIT_USER_ERROR if failure.kind == "user_error" else EXIT_FAILED
     return EXIT_DONE

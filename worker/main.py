@@ -26,6 +26,7 @@ from worker.context import DATABASE_AWAY, WorkerContext
 from worker.process import Standby
 from worker.supervisor import supervise
 from worker.tick import Rounds
+from worker.webhooks import WebhookSender
 
 logger = logging.getLogger(__name__)
 
@@ -126,12 +127,19 @@ def run(settings: Settings, *, control: bool) -> None:
         wake=Waker(celery).wake,
     )
     taken = Slots(context, queue, slots)
-    look_for_work = _when_database_is_there(taken.run)
+    webhooks = WebhookSender(context)
+
+    def wake() -> None:
+        webhooks.wake()
+        taken.run()
+
+    look_for_work = _when_database_is_there(wake)
     celery.task(look_for_work, name=WAKE)
 
     def on_setup(**_: Any) -> None:
         """Go to work, whether Redis is there or not: Celery takes signals from now on, and connects afterwards."""
         if control:
+            webhooks.start()
             tick = _when_database_is_there(Rounds(context).tick)
             tick()  # before the first report: who reads that finds the base models registered
             _every(settings.tick_s, tick, stopped)
@@ -155,6 +163,7 @@ def run(settings: Settings, *, control: bool) -> None:
         draining.set()
         taken.wait_until_free()  # of jobs that no message brought, Celery knows nothing
         standby.close()
+        webhooks.close()
         try:
             with transaction(sessions) as session:
                 workers.leave(session, context.owner)

@@ -24,6 +24,7 @@ class Child:
     def __init__(self, stderr: Path, *, preload: bool) -> None:
         stderr.parent.mkdir(parents=True, exist_ok=True)
         self.stderr = stderr
+        self.killed = False
         self.events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
         command = [sys.executable, "-m", "worker.child", *(["--preload"] if preload else [])]
         with stderr.open("wb") as log:
@@ -69,8 +70,14 @@ class Child:
         """Whether the process still runs."""
         return self._process.poll() is None
 
+    def dump_stacks(self) -> None:
+        """Have the process write to standard error where each of its threads is."""
+        with contextlib.suppress(ProcessLookupError):
+            os.kill(self.pid, signal.SIGUSR1)
+
     def kill(self) -> None:
-        """Kill the process and everything it started."""
+        """Kill the process and everything it started. `killed`: it still ran, so its end is our doing."""
+        self.killed = self.killed or self.is_alive()
         with contextlib.suppress(ProcessLookupError):
             os.killpg(self.pid, signal.SIGKILL)
 

@@ -53,6 +53,16 @@ class Progress:
 
 
 @dataclass(frozen=True)
+class Phase:
+    """What the child does between steps, such as `evaluating validation`, and how far it is: a sign of life as well."""
+
+    type: ClassVar[str] = "phase"
+    name: str
+    done: int
+    total: int
+
+
+@dataclass(frozen=True)
 class Metrics:
     """Numbers measured at a step on one split: train, validation or test."""
 
@@ -101,9 +111,9 @@ class Failure:
     data: dict[str, Any] = field(default_factory=dict)
 
 
-Event = Log | Started | Progress | Metrics | Checkpoint | Result | Failure
+Event = Log | Started | Progress | Phase | Metrics | Checkpoint | Result | Failure
 EVENT_TYPES: dict[str, type[Event]] = {
-    event.type: event for event in (Log, Started, Progress, Metrics, Checkpoint, Result, Failure)
+    event.type: event for event in (Log, Started, Progress, Phase, Metrics, Checkpoint, Result, Failure)
 }
 
 

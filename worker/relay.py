@@ -45,6 +45,7 @@ class Relay:
         self._events = 0
         self._total_steps: int | None = None
         self._next_train_event = 0.0
+        self._progress: dict[str, Any] = {}
         task = TASKS[job.spec["task"]["type"]] if job.kind == "fine_tuning" else None
         self._told_metrics = {"loss", task.metrics[0], task.selection_metric} if task else {"loss"}
         self._waiting: list[_Item] = []
@@ -76,27 +77,27 @@ class Relay:
                     self._next_train_event = step + (self._total_steps or 0) / TRAIN_EVENTS
                     self.tell(Event(self._sentence(said), type="metrics", data=_metrics_data(said)))
             case protocol.Progress():
-                self._heartbeat.show(
-                    leases.Progress(
-                        {
-                            "step": said.step,
-                            "total_steps": said.total_steps,
-                            "epoch": said.epoch,
-                            "examples_per_second": said.examples_per_second,
-                            "trained_tokens": said.trained_tokens,
-                        },
-                        said.eta_s,
-                    )
-                )
+                self._progress = {
+                    "step": said.step,
+                    "total_steps": said.total_steps,
+                    "epoch": said.epoch,
+                    "examples_per_second": said.examples_per_second,
+                    "trained_tokens": said.trained_tokens,
+                }
+                self._heartbeat.show(leases.Progress(self._progress, said.eta_s))
+            case protocol.Phase(name, done, total) if self._progress:
+                phase = {"name": name, "done": done, "total": total}
+                self._heartbeat.show(leases.Progress(self._progress | {"phase": phase}, None))
             case _:
                 pass
 
     def tell(self, event: Event) -> None:
         """Add an event of the supervisor's own, in order with the child's."""
-        self._events += 1
-        # The lease's token and not the attempt's number: a released job runs again under the same number.
-        source = f"{self._job.lease_token}:{self._events}"
-        self._put(Event(event.message, event.level, event.type, event.data, source))
+        with self._changed:
+            self._events += 1
+            # The lease's token and not the attempt's number: a released job runs again under the same number.
+            source = f"{self._job.lease_token}:{self._events}"
+            self._put(Event(event.message, event.level, event.type, event.data, source))
 
     def _sentence(self, said: protocol.Metrics) -> str:
         of = f"/{self._total_steps}" if self._total_steps else ""

@@ -3,15 +3,18 @@
 import logging
 import time
 from dataclasses import dataclass, field
+from datetime import timedelta
 
 from sqlalchemy import extract, func, select
 from sqlalchemy.orm import Session
 
 from app.db import transaction
 from app.files.service import remove_expired
+from app.files.uploads import expire_uploads
 from app.jobs import idempotency, leases, preparations, validation
 from app.registry import base_models
 from app.storage.database import collect_orphans
+from app.webhooks import deliveries
 from worker.context import WorkerContext
 
 logger = logging.getLogger(__name__)
@@ -72,9 +75,17 @@ class Rounds:
     def _clean(self) -> None:
         with transaction(self.context.sessions) as session:
             expired = remove_expired(session)
+            uploads = expire_uploads(session)
         with transaction(self.context.sessions) as session:
             idempotency.forget(session)
             blobs = collect_orphans(session)
-        if expired or blobs:
-            logger.info("removed %d expired files and %d unreferenced blobs", len(expired), blobs)
+        with transaction(self.context.sessions) as session:
+            deliveries.forget(session, kept_for=timedelta(days=self.context.settings.webhook_log_days))
+        if expired or uploads or blobs:
+            logger.info(
+                "removed %d expired files, %d expired uploads and %d unreferenced blobs",
+                len(expired),
+                len(uploads),
+                blobs,
+            )
         self._cleaned_at = time.monotonic()

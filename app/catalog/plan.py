@@ -46,6 +46,7 @@ class TrainingPlan(Plan):
     checkpoint_interval_s: float = Field(
         default=600.0, description="A checkpoint at least this often, besides every evaluation."
     )
+    memory_bytes: int | None = Field(default=None, description="Memory it may take beyond what it starts with.")
 
 
 class PreparationLimits(BaseModel):

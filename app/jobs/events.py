@@ -37,7 +37,11 @@ class MetricPoint:
 
 
 def append(session: Session, job_id: str, events: Sequence[Event]) -> None:
-    """Append events in their order; one whose `source` is stored already is left out."""
+    """Append events in their order; one whose `source` is stored already is left out.
+
+    Whoever appends holds the job's row lock (or made the row), so that a job's events become visible in the order of
+    their `seq`: who has read up to one will find every later one behind it.
+    """
     if events:
         rows = [
             {

@@ -23,6 +23,10 @@ class Intents:
     """What a client wants of a running job."""
 
     cancel: bool
+    pause: bool
+
+
+INTENTS = (Job.cancel_requested_at.is_not(None), Job.pause_requested_at.is_not(None))
 
 
 @dataclass(frozen=True)
@@ -69,7 +73,9 @@ def claim(session: Session, *, owner: str, queues: Sequence[str], lease: timedel
         started_at=func.coalesce(Job.started_at, func.now()),
         run_after=None,
         event=lambda job: Event(
-            "Job started" if job.attempt == 1 else f"Job started again (attempt {job.attempt} of {job.max_attempts})",
+            "Job started"
+            if job.started_at == job.claimed_at
+            else f"Job started again (attempt {job.attempt} of {job.max_attempts})",
             data={"attempt": job.attempt, "worker": owner},
         ),
     )
@@ -84,10 +90,16 @@ def renew(session: Session, token: uuid.UUID, *, lease: timedelta, progress: Pro
         if progress.eta_s is not None:
             values["estimated_finish"] = func.now() + timedelta(seconds=progress.eta_s)
     row = session.execute(
-        update(Job).where(Job.lease_token == token).values(values).returning(Job.cancel_requested_at),
+        update(Job).where(Job.lease_token == token).values(values).returning(*INTENTS),
         execution_options={"synchronize_session": False},
     ).one_or_none()
-    return None if row is None else Intents(cancel=row.cancel_requested_at is not None)
+    return None if row is None else Intents(*row)
+
+
+def intents(session: Session, token: uuid.UUID) -> Intents | None:
+    """What the client wants, without renewing. None: the lease is lost, stop."""
+    row = session.execute(select(*INTENTS).where(Job.lease_token == token)).one_or_none()
+    return None if row is None else Intents(*row)
 
 
 def hold(session: Session, token: uuid.UUID) -> Job | None:
@@ -102,7 +114,17 @@ def finish(session: Session, token: uuid.UUID, status: str, event: Event, **valu
 
 
 def release(session: Session, token: uuid.UUID, reason: str) -> Job | None:
-    """Back to queued without spending an attempt: the worker drains."""
+    """Give the job back without spending an attempt: to paused where the client wants that, else to queued."""
+    paused = change(
+        session,
+        "paused",
+        Job.lease_token == token,
+        Job.pause_requested_at.is_not(None),
+        attempt=Job.attempt - 1,
+        event=lambda _: PAUSED,
+    )
+    if paused:
+        return paused[0]
     freed = change(
         session,
         "queued",
@@ -123,13 +145,14 @@ def retry(
     return freed[0] if freed else None
 
 
+PAUSED = Event("Job paused; it holds no worker and goes on from its last checkpoint when it is resumed")
 WORKER_LOST = JobError(
     "worker_lost", "The worker running this job was lost as often as TAILOR_MAX_ATTEMPTS allows; see the job's events."
 )
 
 
 def reap(session: Session) -> list[Job]:
-    """Expired leases: cancelled if asked for, queued if attempts are left, else failed `worker_lost`."""
+    """Expired leases: cancelled if asked for, failed `worker_lost` without attempts left, else paused or queued."""
     expired = Job.lease_expires_at < func.now()
     cancelled = change(
         session,
@@ -146,6 +169,13 @@ def reap(session: Session) -> list[Job]:
         error=WORKER_LOST.to_json(),
         event=lambda job: Event(f"Worker lost in attempt {job.attempt} of {job.max_attempts}; job failed", "error"),
     )
+    paused = change(
+        session,
+        "paused",
+        expired,
+        Job.pause_requested_at.is_not(None),
+        event=lambda _: Event("Job paused; its worker had been lost, so it goes on from its last checkpoint", "warn"),
+    )
     queued = change(
         session,
         "queued",
@@ -154,4 +184,4 @@ def reap(session: Session) -> list[Job]:
             f"Worker lost in attempt {job.attempt} of {job.max_attempts}; job queued again", "warn"
         ),
     )
-    return cancelled + failed + queued
+    return cancelled + failed + paused + queued

@@ -1,12 +1,13 @@
-"""What clients do with fine-tuning jobs: create, list, look at, cancel."""
+"""What clients do with fine-tuning jobs: create, list, look at, cancel, pause, resume."""
 
 import secrets
 from collections.abc import Mapping
 from dataclasses import dataclass, field
+from datetime import datetime
 from typing import Any
 
-from sqlalchemy import func, select, update
-from sqlalchemy.orm import Session
+from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from app.catalog.hyperparameters import Hyperparameters
 from app.catalog.tasks import DEFAULT_TASK
@@ -40,10 +41,12 @@ class NewJob:
     task: Mapping[str, Any] | None = None
     columns: Mapping[str, str] = field(default_factory=dict[str, str])
     adaptation: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    time_limit_s: int | None = None
 
 
 def create(session: Session, caller: Caller, new: NewJob, settings: Settings) -> Job:
     """Write the job and ask for the preparations it waits for. Raises AppError 400 for what does not exist or fit."""
+    time_limit_s = _time_limit_s(new.time_limit_s, settings.job_time_limit_s)
     files = {
         param: get_file(session, caller.project_id, file_id, param=param, status=400, lock=True)
         for param in ("training_file", "validation_file", "test_file")
@@ -88,6 +91,7 @@ def create(session: Session, caller: Caller, new: NewJob, settings: Settings) ->
         test_preparation=prepared.get("test_file"),
         hyperparameters=new.hyperparameters.model_dump(mode="json"),
         max_attempts=settings.max_attempts,
+        time_limit_s=time_limit_s,
         spec={
             "task": task,
             "adaptation": dict(new.adaptation),
@@ -104,6 +108,13 @@ def create(session: Session, caller: Caller, new: NewJob, settings: Settings) ->
     validation.advance(session)
     session.refresh(job)
     return job
+
+
+def _time_limit_s(asked: int | None, most: int | None) -> int | None:
+    if asked is not None and most is not None and asked > most:
+        message = f"time_limit_s is {asked}; this installation allows at most {most} (TAILOR_JOB_TIME_LIMIT_S)."
+        raise AppError(400, "time_limit_too_long", message, "time_limit_s", {"allowed": most})
+    return most if asked is None else asked
 
 
 def get(session: Session, caller: Caller, job_id: str) -> Job:
@@ -148,7 +159,7 @@ def cancel(session: Session, caller: Caller, job_id: str) -> Job:
     Raises AppError 409 for a job that ended otherwise.
     """
     job = get(session, caller, job_id)
-    change(
+    cancelled = change(
         session,
         "cancelled",
         Job.id == job.id,
@@ -156,24 +167,94 @@ def cancel(session: Session, caller: Caller, job_id: str) -> Job:
         cancel_requested_at=func.now(),
         event=lambda _: Event("Job cancelled"),
     )
-    asked = session.execute(
-        update(Job)
-        .where(Job.id == job.id, Job.status == "running", Job.cancel_requested_at.is_(None))
-        .values(cancel_requested_at=func.now())
-        .returning(Job.id),
-        execution_options={"synchronize_session": False},
-    ).one_or_none()
-    if asked is not None:
+    if not cancelled and _ask(session, job, Job.status == "running", Job.cancel_requested_at):
         events.append(session, job.id, [Event("Cancel requested; the worker stops at its next sign of life")])
     session.refresh(job)
-    if job.status in TERMINAL_STATUSES and job.status != "cancelled":
+    if job.status != "cancelled":
+        _refuse_ended(job, "cancelled")
+    return job
+
+
+def pause(session: Session, caller: Caller, job_id: str) -> Job:
+    """Pause at once what waits for a worker; ask for a checkpoint first where one works on it.
+
+    A job whose files are still being read is paused once they are. Asking again changes nothing.
+
+    Raises AppError 409 for a job that has ended.
+    """
+    job = get(session, caller, job_id)
+    paused = change(
+        session,
+        "paused",
+        Job.id == job.id,
+        Job.status == "queued",
+        pause_requested_at=func.now(),
+        event=lambda _: Event("Job paused"),
+    )
+    underway = Job.status.in_(("validating_files", "running"))
+    if not paused and _ask(session, job, underway, Job.pause_requested_at):
+        events.append(session, job.id, [Event("Pause requested; a running job writes a checkpoint first")])
+    session.refresh(job)
+    _refuse_ended(job, "paused")
+    return job
+
+
+def resume(session: Session, caller: Caller, job_id: str) -> Job:
+    """Queue a paused job again, or withdraw a pause that has not come to be. A job that is not paused stays as it is.
+
+    Raises AppError 409 for a job that has ended.
+    """
+    job = get(session, caller, job_id)
+    resumed = change(
+        session,
+        "queued",
+        Job.id == job.id,
+        Job.status == "paused",
+        pause_requested_at=None,
+        event=lambda _: Event("Job resumed; it is waiting for a worker"),
+    )
+    withdrawn = (
+        not resumed
+        and session.execute(
+            update(Job)
+            .where(
+                Job.id == job.id, Job.status.in_(("validating_files", "running")), Job.pause_requested_at.is_not(None)
+            )
+            .values(pause_requested_at=None)
+            .returning(Job.id),
+            execution_options={"synchronize_session": False},
+        ).one_or_none()
+    )
+    if withdrawn:
+        events.append(session, job.id, [Event("Pause withdrawn")])
+    session.refresh(job)
+    _refuse_ended(job, "resumed")
+    return job
+
+
+def _ask(
+    session: Session, job: Job, guard: ColumnElement[bool], intent: InstrumentedAttribute[datetime | None]
+) -> bool:
+    """Note what the client wants of a job that somebody works on. False: it is noted already, or nobody does."""
+    asked = session.execute(
+        update(Job).where(Job.id == job.id, guard, intent.is_(None)).values({intent: func.now()}).returning(Job.id),
+        execution_options={"synchronize_session": False},
+    )
+    return asked.one_or_none() is not None
+
+
+def _refuse_ended(job: Job, participle: str) -> None:
+    if job.status in TERMINAL_STATUSES:
         raise AppError(
             409,
             "job_already_ended",
-            f"Job {job.id} has already {job.status}; only a job that has not ended can be cancelled.",
+            f"Job {job.id} has already {_ended(job.status)}; only a job that has not ended can be {participle}.",
             extra={"allowed": next_states(job.status)},
         )
-    return job
+
+
+def _ended(status: str) -> str:
+    return "been cancelled" if status == "cancelled" else status
 
 
 def checkpoints(

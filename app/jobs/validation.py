@@ -43,6 +43,9 @@ def advance(session: Session) -> list[Job]:
 
 def _advance_one(session: Session, job: Job) -> bool:
     problem = find_problem(job.hyperparameters, _files_of(session, job), job)
+    if problem is None and job.pause_requested_at is not None:
+        change(session, "paused", Job.id == job.id, event=lambda _: Event("Files validated; job is paused"))
+        return False
     if problem is None:
         return bool(
             change(

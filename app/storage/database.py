@@ -2,17 +2,17 @@
 
 import hashlib
 import uuid
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from datetime import timedelta
 from typing import Self, cast
 
 import psycopg
-from sqlalchemy import delete, exists, func, select, update
+from sqlalchemy import delete, exists, func, insert, select, update
 from sqlalchemy.orm import Session
 
 from app.db import SessionFactory, transaction
 from app.storage.blobs import CHUNK_BYTES, BlobRef
-from app.tables import Blob, File, Preparation, StoredFile
+from app.tables import Blob, BlobSegment, File, Preparation, StoredFile, UploadPart
 
 CHUNKS_PER_COPY = 8  # a transaction of 8 MiB: short, and past the point where commits cost anything
 CHUNKS_PER_READ = 4
@@ -93,9 +93,20 @@ class DatabaseBlobStore:
         """Bytes `start` to `stop`. Each few chunks are a short query of their own, so a slow reader holds nothing."""
         with self._sessions() as session:
             size = session.scalar(select(Blob.bytes).where(Blob.id == blob_id))
+            segments = session.scalars(
+                select(BlobSegment).where(BlobSegment.blob_id == blob_id).order_by(BlobSegment.start)
+            ).all()
         if size is None:
             raise LookupError(f"blob {blob_id} does not exist or is incomplete")
         stop = size if stop is None else min(stop, size)
+        if not segments:
+            yield from self._read_chunks(blob_id, start, stop)
+        for segment in segments:
+            begin, end = max(start - segment.start, 0), min(stop - segment.start, segment.bytes)
+            if begin < end:
+                yield from self.read(segment.source_id, begin, end)
+
+    def _read_chunks(self, blob_id: uuid.UUID, start: int, stop: int) -> Iterator[bytes]:
         first, last = start // CHUNK_BYTES, (stop - 1) // CHUNK_BYTES
         for window in range(first, last + 1 if stop > start else first, CHUNKS_PER_READ):
             indexes = range(window, min(window + CHUNKS_PER_READ, last + 1))
@@ -111,6 +122,24 @@ class DatabaseBlobStore:
             for index, data in rows:
                 offset = index * CHUNK_BYTES
                 yield data[max(start - offset, 0) : stop - offset]
+
+    def join(self, sources: Sequence[BlobRef], sha256: str) -> BlobRef:
+        """One blob with the bytes of others: a row for each, and no byte is written again."""
+        joined = uuid.uuid4()
+        segments: list[dict[str, object]] = []
+        size = 0
+        for source in sources:
+            segments.append({"blob_id": joined, "start": size, "bytes": source.bytes, "source_id": source.id})
+            size += source.bytes
+        ids = {source.id for source in sources}
+        with transaction(self._sessions) as session:
+            kept = session.scalars(select(Blob.id).where(Blob.id.in_(ids)).with_for_update(read=True, key_share=True))
+            if gone := ids - set(kept):
+                raise LookupError(f"{len(gone)} of the blobs to join are gone, such as {gone.pop()}")
+            session.add(Blob(id=joined, bytes=size, sha256=sha256))
+            session.flush()
+            session.execute(insert(BlobSegment), segments)
+        return BlobRef(joined, size, sha256)
 
     def find(self, sha256: str, size: int) -> BlobRef | None:
         """A complete blob with these bytes, touched so that it is not collected before it is named."""
@@ -137,6 +166,8 @@ def collect_orphans(session: Session, unreferenced_for: timedelta = UNREFERENCED
         exists().where(File.blob_id == Blob.id)
         | exists().where(Preparation.blob_id == Blob.id)
         | exists().where(StoredFile.blob_id == Blob.id)
+        | exists().where(UploadPart.blob_id == Blob.id)
+        | exists().where(BlobSegment.source_id == Blob.id)
     )
     old = Blob.touched_at < func.now() - unreferenced_for
     result = session.execute(delete(Blob).where(old, ~referenced).returning(Blob.id))

@@ -21,6 +21,17 @@ class Blob(Base):
     touched_at: Mapped[datetime] = created()
 
 
+class BlobSegment(Base):
+    """A blob joined of others has no chunks: from `start` on, its bytes are those of another blob, whole."""
+
+    __tablename__ = "blob_segments"
+
+    blob_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("blobs.id", ondelete="CASCADE"), primary_key=True)
+    start: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
+    bytes: Mapped[int]
+    source_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("blobs.id"), index=True)
+
+
 class BlobChunk(Base):
     """1 MiB of a blob. `data` is stored uncompressed out of line (the migration sets STORAGE EXTERNAL)."""
 

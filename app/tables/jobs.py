@@ -72,6 +72,9 @@ class Job(Base):
     lease_expires_at: Mapped[datetime | None]
     cancel_requested_at: Mapped[datetime | None]
     pause_requested_at: Mapped[datetime | None]
+    claimed_at: Mapped[datetime | None]
+    run_seconds: Mapped[float] = mapped_column(server_default="0")
+    time_limit_s: Mapped[int | None]
 
     progress: Mapped[Json | None]
     estimated_finish: Mapped[datetime | None]

@@ -1,11 +1,13 @@
 """Jobs once they are there: pages, filters, cancel, and what a worker leaves on them."""
 
 import pytest
+from fastapi.testclient import TestClient
 
 from app.db import transaction
 from app.jobs import leases
 from app.jobs.events import Event
 from app.jobs.leases import JobError, Progress
+from app.main import create_app
 from app.tables import Job
 from tests.api.scenery import LEASE, Scenery
 from tests.api.test_access import error_of
@@ -89,6 +91,22 @@ def test_a_running_job_is_asked_to_stop(scenery: Scenery) -> None:
         intents = leases.renew(session, job.lease_token, lease=LEASE, progress=None)
     assert intents is not None
     assert intents.cancel
+
+
+def test_a_time_limit_is_shown_and_the_installations_own_is_its_upper_bound(api_settings, scenery: Scenery) -> None:
+    body = {"model": "starter/minilm-l6", "training_file": scenery.upload()["id"]}
+    assert scenery.client.post(JOBS, json=body | {"time_limit_s": 90}).json()["time_limit_s"] == 90
+    assert scenery.client.post(JOBS, json=body).json()["time_limit_s"] is None
+    for wrong in (0, 1.5, "90", -1):
+        refused = scenery.client.post(JOBS, json=body | {"time_limit_s": wrong})
+        assert (refused.status_code, error_of(refused)["param"]) == (400, "time_limit_s")
+
+    bounded = create_app(api_settings.model_copy(update={"job_time_limit_s": 60}))
+    with TestClient(bounded, headers=scenery.client.headers) as client:
+        refused = client.post(JOBS, json=body | {"time_limit_s": 90})
+        assert (refused.status_code, error_of(refused)["allowed"]) == (400, 60)
+        assert "TAILOR_JOB_TIME_LIMIT_S" in error_of(refused)["message"]
+        assert client.post(JOBS, json=body).json()["time_limit_s"] == 60
 
 
 def test_a_job_that_has_ended_cannot_be_cancelled(scenery: Scenery) -> None:

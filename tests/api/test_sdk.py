@@ -4,6 +4,8 @@ import openai
 import pytest
 from openai import OpenAI
 
+from app.db import transaction
+from app.jobs import leases
 from app.registry.base_models import STARTER
 from tests.api.scenery import ROWS, Scenery
 
@@ -99,6 +101,25 @@ def test_events_checkpoints_and_models_of_a_job(sdk: OpenAI, over_http: Scenery)
     assert sdk.models.retrieve(STARTER).owned_by == "tailor"
     assert sdk.files.content(job.result_files[0]).text.startswith("step")
     assert sdk.models.delete(job.fine_tuned_model).deleted
+
+
+def test_a_job_is_paused_and_resumed(sdk: OpenAI, over_http: Scenery) -> None:
+    job = over_http.running_job()
+    assert job.lease_token is not None
+
+    assert sdk.fine_tuning.jobs.pause(job.id).status == "running"
+    with transaction(over_http.sessions) as session:
+        leases.release(session, job.lease_token, "its worker writes a checkpoint and lets go")
+    assert sdk.fine_tuning.jobs.retrieve(job.id).status == "paused"
+    assert sdk.fine_tuning.jobs.pause(job.id).status == "paused"
+    assert [found.id for found in sdk.fine_tuning.jobs.list(extra_query={"status": "paused"})] == [job.id]
+    assert sdk.fine_tuning.jobs.resume(job.id).status == "queued"
+    assert sdk.fine_tuning.jobs.resume(job.id).status == "queued"
+    sdk.fine_tuning.jobs.cancel(job.id)
+    for refused in (sdk.fine_tuning.jobs.pause, sdk.fine_tuning.jobs.resume):
+        with pytest.raises(openai.ConflictError, match="has already been cancelled") as conflict:
+            refused(job.id)
+        assert conflict.value.code == "job_already_ended"
 
 
 def test_every_refusal_is_its_own_exception(sdk: OpenAI, over_http: Scenery, server: str) -> None:

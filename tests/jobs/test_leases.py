@@ -68,7 +68,7 @@ def test_a_renewal_pushes_the_expiry_and_stores_progress(sessions, queued_job):
     with transaction(sessions) as session:
         intents = leases.renew(session, job.lease_token, lease=LEASE, progress=Progress({"step": 3}, 100.0))
     renewed = load(sessions, job.id)
-    assert intents == leases.Intents(cancel=False)
+    assert intents == leases.Intents(cancel=False, pause=False)
     assert renewed.lease_expires_at > job.lease_expires_at
     assert renewed.progress == {"step": 3}
     assert renewed.estimated_finish is not None

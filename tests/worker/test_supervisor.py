@@ -184,25 +184,6 @@ def test_a_worker_that_lost_its_lease_kills_the_child_and_publishes_nothing(benc
         assert session.scalars(select(Model.id).where(Model.kind == "fine_tuned")).all() == []
 
 
-def test_out_of_memory_is_tried_once_more_with_half_the_batch(bench, prepared, context):
-    from worker import protocol
-    from worker.supervisor import _halved
-
-    job_id = bench.create(prepared, hyperparameters=SHORT.model_copy(update={"batch_size": 8}))
-    with transaction(context.sessions) as session:
-        job = leases.claim(session, owner="w", queues=["training"], lease=context.lease)
-        failure = protocol.Failure("resource_error", "out_of_memory", "CUDA out of memory")
-        event, hyperparameters = _halved(session, job, failure)
-        leases.retry(
-            session, job.lease_token, event, hyperparameters=hyperparameters, memory_retries=Job.memory_retries + 1
-        )
-    retried = bench.run_next("training")
-    assert retried.status == "succeeded"
-    assert (retried.hyperparameters["batch_size"], retried.hyperparameters["gradient_accumulation_steps"]) == (4, 2)
-    with transaction(context.sessions) as session:
-        assert _halved(session, session.get(Job, job_id), failure) is None
-
-
 def test_a_file_deleted_during_its_preparation_leaves_nothing(bench, rows, context, children):
     file_id = bench.upload(rows * 50_000)
     thread = bench.in_thread("control")

@@ -10,6 +10,7 @@ from app.jobs.events import Event
 from app.tables import Job
 from worker import protocol
 from worker.context import WorkerContext
+from worker.stops import Limits
 
 AnyPlan = PreparationPlan | TrainingPlan
 
@@ -38,8 +39,8 @@ class Kind(Protocol):
         """The job failed or was cancelled, in the same transaction."""
         ...
 
-    def time_limit_s(self, context: WorkerContext) -> float | None:
-        """How long the child may take, or None."""
+    def limits(self, context: WorkerContext, job: Job) -> Limits:
+        """How long the child may take, and be silent."""
         ...
 
     def success_event(self, job: Job) -> Event:

@@ -20,6 +20,7 @@ from worker import base_models, protocol
 from worker.checkpoints import put_directory, restore
 from worker.context import WorkerContext
 from worker.kinds import UnusableJobError
+from worker.stops import Limits, TimeLimit
 
 SPLITS = (
     ("train", "training_file", "training_preparation"),
@@ -79,6 +80,7 @@ class FineTuningKind:
             test=data["test"],
             resume_from=restore(context, job, run_dir),
             checkpoint_interval_s=context.settings.checkpoint_interval_s,
+            memory_bytes=context.settings.job_memory_bytes,
         )
 
     def store(self, context: WorkerContext, job: Job, run_dir: Path, result: protocol.Result) -> StoredResult:
@@ -115,9 +117,20 @@ class FineTuningKind:
     def ended(self, session: Session, job: Job) -> None:
         """Nothing else depends on a fine-tuning job."""
 
-    def time_limit_s(self, context: WorkerContext) -> float | None:
-        """Training takes as long as it takes."""
-        return None
+    def limits(self, context: WorkerContext, job: Job) -> Limits:
+        """What is left of the job's own limit; without one, training takes as long as it makes progress."""
+        settings = context.settings
+        if job.time_limit_s is None:
+            return Limits(None, settings.hang_timeout_s)
+        failure = protocol.Failure(
+            "user_error",
+            "time_limit_reached",
+            f"The job has run for {job.time_limit_s} s, which is its time limit. Its checkpoints are kept: start a job "
+            "from the last one, or one with a higher time_limit_s or fewer epochs.",
+            "time_limit_s",
+        )
+        left_s = max(0.0, job.time_limit_s - job.run_seconds)
+        return Limits(TimeLimit(left_s, failure, settings.drain_grace_s), settings.hang_timeout_s)
 
     def success_event(self, job: Job) -> Event:
         """OpenAI's words."""

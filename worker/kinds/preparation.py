@@ -14,6 +14,7 @@ from app.tables import File, Job, Preparation
 from worker import base_models, protocol
 from worker.context import WorkerContext
 from worker.kinds import UnusableJobError
+from worker.stops import Limits, TimeLimit
 
 
 @dataclass(frozen=True)
@@ -79,9 +80,12 @@ class PreparationKind:
         preparations.settle_ended(session, [job])
         validation.advance(session)
 
-    def time_limit_s(self, context: WorkerContext) -> float | None:
-        """The setting's."""
-        return context.settings.preparation_timeout_s
+    def limits(self, context: WorkerContext, job: Job) -> Limits:
+        """The setting's; a parser that takes longer is not worth waiting for."""
+        limit_s = context.settings.preparation_timeout_s
+        message = f"Reading the file took longer than {limit_s:g} s (TAILOR_PREPARATION_TIMEOUT_S)."
+        failure = protocol.Failure("user_error", "preparation_timeout", message)
+        return Limits(TimeLimit(limit_s, failure, grace_s=0), None)
 
     def success_event(self, job: Job) -> Event:
         """A plain sentence."""

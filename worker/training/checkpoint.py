@@ -127,11 +127,15 @@ def load(directory: Path, run: dict[str, Any]) -> Snapshot:
 
 
 def prune(checkpoints: Path, keep: set[int]) -> None:
-    """Remove every checkpoint but those of the steps in `keep`, and drafts that a killed run left."""
+    """Remove every checkpoint but those of the steps in `keep`, and drafts that a killed run left.
+
+    A checkpoint first loses its name: whoever is copying it meanwhile finds it whole or not at all.
+    """
     kept = {checkpoint_name(step) for step in keep}
     for path in checkpoints.iterdir():
         if path.name not in kept:
-            _remove(path)
+            unnamed = path if path.name.startswith(".") else path.rename(path.with_name(f".removed-{path.name}"))
+            _remove(unnamed)
 
 
 def optimizer_tensors(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:

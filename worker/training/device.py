@@ -2,6 +2,8 @@
 
 import ctypes
 import random
+import resource
+import sys
 from pathlib import Path
 from typing import Any, Literal
 
@@ -44,6 +46,18 @@ def keep_freed_memory() -> None:
     if hasattr(libc, "gnu_get_libc_version"):
         libc.mallopt(M_MMAP_MAX, 0)
         libc.mallopt(M_TRIM_THRESHOLD, 2**31 - 1)
+
+
+def bound_memory(memory_bytes: int) -> None:
+    """Let this process take so much private memory beyond what it has: asking for more fails here, and nowhere else.
+
+    RLIMIT_DATA counts what the process really may write, not address space that is only reserved. Linux only.
+    """
+    if sys.platform == "linux":
+        pages = int(Path("/proc/self/statm").read_text().split()[5])
+        hard = resource.getrlimit(resource.RLIMIT_DATA)[1]
+        soft = pages * resource.getpagesize() + memory_bytes
+        resource.setrlimit(resource.RLIMIT_DATA, (soft if hard == resource.RLIM_INFINITY else min(soft, hard), hard))
 
 
 def check_precision(precision: Precision) -> None:

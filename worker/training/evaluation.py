@@ -2,17 +2,20 @@
 
 import math
 import threading
-from collections.abc import Sequence
+from collections.abc import Callable, Sequence
 
 import numpy as np
 import torch
 from numpy.typing import NDArray
 
+from worker.protocol import Event, Phase
 from worker.training.data import Examples, Records, collate
 from worker.training.failures import StoppedError, UserError
 from worker.training.interfaces import Scores, Task
+from worker.training.pace import now
 from worker.training.sampler import evaluation_batches
 
+PHASE_INTERVAL_S = 1.0
 TOKENS_PER_BATCH = {"cpu": 4096, "cuda": 65536}
 
 
@@ -23,9 +26,14 @@ def evaluate(
     records: Records,
     examples: Examples,
     stop: threading.Event,
+    emit: Callable[[Event], None],
 ) -> Scores:
-    """Scores of the split; leaves the model in training mode. Raises StoppedError as soon as `stop` is set."""
+    """Scores of the split; leaves the model in training mode. Raises StoppedError as soon as `stop` is set.
+
+    Tells how far it is every second: a long evaluation is progress too.
+    """
     predictions: list[NDArray[np.float32] | None] = [None] * examples.count
+    done, told_at = 0, now()
     model.eval()
     try:
         with torch.inference_mode():
@@ -34,6 +42,10 @@ def evaluate(
                     raise StoppedError
                 for row, prediction in zip(rows, task.predict(model, collate(examples, rows, device)), strict=True):
                     predictions[row] = prediction
+                done += len(rows)
+                if now() - told_at >= PHASE_INTERVAL_S:
+                    emit(Phase(f"evaluating {records.split}", done, examples.count))
+                    told_at = now()
     finally:
         model.train()
     scores = task.score(records, examples, _complete(predictions))

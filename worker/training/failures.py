@@ -3,6 +3,7 @@
 import errno
 import sys
 from dataclasses import dataclass, field
+from pathlib import Path
 from typing import Any
 
 from app.datasets.errors import DataError
@@ -41,6 +42,12 @@ def failure_of(error: BaseException) -> Failure:
     if number in (errno.ENOSPC, errno.EDQUOT) or any(s in text for s in DISK_FULL):
         return Failure("resource_error", "disk_full", f"No space left for the run directory: {_last_line(error)}")
     return Failure("system_error", "internal_error", _last_line(error))
+
+
+def run_directory_lost(directory: Path) -> Failure:
+    """Somebody removed the run directory, or its disk is gone: whatever went wrong follows from that."""
+    message = f"The run directory {directory.name} is gone from the worker's disk; something else removed it."
+    return Failure("system_error", "run_directory_lost", message)
 
 
 def _is_torch_out_of_memory(error: BaseException) -> bool:

@@ -245,7 +245,13 @@ def _milestone(engine: Engine, settings: LoopSettings, state: TrainState) -> Non
         began = now()
         split = engine.validation
         scores = evaluate(
-            engine.task, engine.model, engine.accelerator.device, split.records, split.examples, engine.stop
+            engine.task,
+            engine.model,
+            engine.accelerator.device,
+            split.records,
+            split.examples,
+            engine.stop,
+            engine.emit,
         )
         engine.pace.evaluated(now() - began, split.examples.count)
         epoch = _epoch(engine, state)

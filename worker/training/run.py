@@ -17,7 +17,7 @@ from worker.protocol import CHECKPOINTS, Event, Log, Metrics, Result, Started, c
 from worker.training.artifact import Provenance, write_artifact, write_step_metrics
 from worker.training.checkpoint import TrainState
 from worker.training.data import Examples, Records, read_records
-from worker.training.device import check_precision, fast_precision, keep_freed_memory, seed_generators
+from worker.training.device import bound_memory, check_precision, fast_precision, keep_freed_memory, seed_generators
 from worker.training.encoder import BaseModelFiles, check_max_length, open_base
 from worker.training.evaluation import evaluate
 from worker.training.failures import UserError
@@ -35,6 +35,8 @@ STEP_METRICS = "step_metrics.csv"
 def run(plan: TrainingPlan, run_dir: Path, emit: Callable[[Event], None], stop: threading.Event) -> None:
     """Train, choose, score, write. Raises UserError for what the user can mend, StoppedError after `stop`."""
     keep_freed_memory()
+    if plan.memory_bytes is not None:
+        bound_memory(plan.memory_bytes)
     spec, method_spec = TASKS[plan.task["type"]], _method_spec(plan)
     asked = plan.hyperparameters
     files = {"train": plan.train, "validation": plan.validation, "test": plan.test}
@@ -147,7 +149,7 @@ def run(plan: TrainingPlan, run_dir: Path, emit: Callable[[Event], None], stop: 
     best_step = state.step if state.best is None else state.best.step
     if "test" in encoded:
         test = encoded["test"]
-        scores = evaluate(task, prepared, accelerator.device, test.records, test.examples, stop)
+        scores = evaluate(task, prepared, accelerator.device, test.records, test.examples, stop, emit)
         emit(Metrics("test", best_step, round(best_step / sampler.steps_per_epoch, 4), scores.values))
         metrics["test"] = scores.values | scores.detail
     selected_by = "last step (no validation file)" if state.best is None else f"validation {spec.selection_metric}"

@@ -5,7 +5,16 @@ from functools import reduce
 from operator import or_
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, create_model, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictInt,
+    ValidationInfo,
+    create_model,
+    field_validator,
+    model_validator,
+)
 
 from app.api.schemas.base import Derived, Object, RequestModel, one_of
 from app.api.schemas.files import FILE_ID, Columns
@@ -15,6 +24,7 @@ from app.catalog.tasks import TASKS
 from app.jobs.service import MAX_SEED, NewJob
 from app.tables import JOB_STATUSES
 
+MAX_TIME_LIMIT_S = 366 * 24 * 3600
 METADATA_PAIRS, METADATA_KEY, METADATA_VALUE = 16, 64, 512
 VALIDATION_FILE_ID = "file-81b2c3d4e5f60718293a4b5c6d7e8f"
 
@@ -103,6 +113,11 @@ class JobCreate(RequestModel):
         default=None, description="The task with its options; left out: the one the training file was uploaded for."
     )
     columns: Columns | None = None
+    time_limit_s: Annotated[StrictInt, Field(ge=1, le=MAX_TIME_LIMIT_S)] | None = Field(
+        default=None,
+        description="Seconds that the job may run, pauses and waiting left out; then it fails as `time_limit_reached` "
+        "and keeps its last checkpoint. Left out: the installation's limit, if it has one.",
+    )
     adaptation: Annotated[BaseModel | None, Derived(Adaptation | None)] = Field(
         default=None, description="Methods of adaptation by name; left out: full fine-tuning."
     )
@@ -139,6 +154,7 @@ class JobCreate(RequestModel):
             hyperparameters=hyperparameters or Hyperparameters(),
             task=self.task.model_dump(mode="json") if self.task else None,
             columns=self.columns or {},
+            time_limit_s=self.time_limit_s,
             adaptation=self.adaptation.model_dump(mode="json", exclude_unset=True) if self.adaptation else {},
         )
 
@@ -167,7 +183,27 @@ class JobListQuery(RequestModel):
 
 
 class PageQuery(RequestModel):
-    """A page of a job's events or checkpoints."""
+    """A page of a job's checkpoints."""
 
     limit: int = Field(default=20, ge=1, le=1000, description="Length of a page.")
     after: str | None = Field(default=None, description="Cursor: the last id of the page before.")
+
+
+class EventsQuery(RequestModel):
+    """A page of a job's events, or the stream of them."""
+
+    stream: bool = Field(
+        default=False, description="`true`: server-sent events, oldest first and live, until the job has ended."
+    )
+    limit: int = Field(default=20, ge=1, le=1000, description="Length of a page.")
+    after: str | None = Field(
+        default=None,
+        description="Cursor: the last id of the page before; of a stream that goes on, the last id received.",
+    )
+
+    @field_validator("limit")
+    @classmethod
+    def _a_stream_has_no_pages(cls, limit: int, given: ValidationInfo) -> int:
+        if given.data.get("stream"):
+            raise ValueError("a stream has no pages; leave out limit or stream=true")
+        return limit

@@ -25,8 +25,12 @@ class Postgres:
         migrate(self.url)
 
     def kill(self) -> None:
-        os.kill(self._server.process.pid, signal.SIGKILL)
+        """All its processes: those of connections would notice the end of the first one only when they next wait."""
+        processes = self._processes()
+        for process in processes:
+            process.kill()
         self._server.process.wait()
+        psutil.wait_procs(processes)
 
     def start(self) -> None:
         self._server = start_postgres(self._directory)

@@ -28,7 +28,11 @@ def test_every_file_the_readme_names_exists():
 
 def test_every_entry_of_the_catalogue_explains_itself():
     for task in TASKS.values():
-        assert len(task.example) >= 8
-        assert all(field.description for field in task.fields)
+        for variant in task.variants:
+            assert variant.title
+            assert len(variant.example) >= 8
+            assert all(field.description for field in variant.fields)
+            assert variant.selection_metric in variant.metrics
+            assert set(variant.headline) <= set(variant.metrics)
     for model in [task.options for task in TASKS.values()] + [method.options for method in METHODS.values()]:
         assert model.__doc__

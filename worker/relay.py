@@ -46,8 +46,10 @@ class Relay:
         self._total_steps: int | None = None
         self._next_train_event = 0.0
         self._progress: dict[str, Any] = {}
-        task = TASKS[job.spec["task"]["type"]] if job.kind == "fine_tuning" else None
-        self._told_metrics = {"loss", task.metrics[0], task.selection_metric} if task else {"loss"}
+        self._told_metrics = {"loss"}
+        if job.kind == "fine_tuning":
+            variant = TASKS[job.spec["task"]["type"]].variant(job.spec["task"])
+            self._told_metrics |= {variant.selection_metric, *variant.headline}
         self._waiting: list[_Item] = []
         self._written = 0
         self._hurried = False

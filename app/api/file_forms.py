@@ -11,7 +11,6 @@ from app.api.json_text import parse_json
 from app.api.problems import refusal
 from app.api.received_files import given_twice, receiving
 from app.api.schemas.files import FileFields
-from app.catalog.tasks import DEFAULT_TASK
 from app.errors import AppError
 from app.files.limits import SizeLimit
 from app.files.service import NewFile
@@ -55,7 +54,7 @@ def parse_fields(form: dict[str, str]) -> FileFields:
     except ValidationError as error:
         schema = FileFields.model_json_schema()
         raise refusal(error.errors(), values, schema, schema, place="form") from None
-    columns.check(fields.task or DEFAULT_TASK, fields.columns or {})
+    columns.check(fields.task, fields.columns or {})
     return fields
 
 

@@ -31,6 +31,10 @@ class Hyperparameters(BaseModel):
     learning_rate: Auto | Annotated[StrictFloat, Field(gt=0, le=1)] = Field(
         default="auto", description="Peak learning rate. `auto`: 5e-5, or 1e-4 for encoders narrower than 512."
     )
+    head_learning_rate_multiplier: Auto | Annotated[StrictFloat, Field(gt=0, le=10_000)] = Field(
+        default="auto",
+        description="Further factor on the rate of the task's head, which starts from nothing. `auto`: the task's own.",
+    )
     warmup_ratio: Annotated[StrictFloat, Field(ge=0, le=0.9)] = Field(
         default=0.1, description="Share of all optimizer steps in which the rate rises from 0 to its peak."
     )
@@ -73,6 +77,7 @@ class ResolvedHyperparameters(BaseModel):
     batch_size: int
     learning_rate_multiplier: float
     learning_rate: float
+    head_learning_rate_multiplier: float
     warmup_ratio: float
     lr_scheduler: Scheduler
     weight_decay: float
@@ -91,6 +96,11 @@ class ResolvedHyperparameters(BaseModel):
         """The rate after warm-up."""
         return self.learning_rate * self.learning_rate_multiplier
 
+    @property
+    def peak_head_learning_rate(self) -> float:
+        """The rate of the task's head after warm-up."""
+        return self.peak_learning_rate * self.head_learning_rate_multiplier
+
 
 @dataclass(frozen=True)
 class TrainingFacts:
@@ -100,6 +110,7 @@ class TrainingFacts:
     hidden_size: int
     model_window: int
     fast_precision: Literal["fp32", "bf16", "fp16"]
+    head_rate_factor: float = 1.0
 
 
 def resolve(asked: Hyperparameters, facts: TrainingFacts) -> ResolvedHyperparameters:
@@ -108,6 +119,7 @@ def resolve(asked: Hyperparameters, facts: TrainingFacts) -> ResolvedHyperparame
     n_epochs = asked.n_epochs if asked.n_epochs != "auto" else min(10, max(3, round(3000 / facts.training_rows)))
     base_rate = asked.learning_rate if asked.learning_rate != "auto" else (1e-4 if facts.hidden_size < 512 else 5e-5)
     multiplier = asked.learning_rate_multiplier if asked.learning_rate_multiplier != "auto" else 1.0
+    head = asked.head_learning_rate_multiplier
     batches = -(-facts.training_rows // batch_size)
     steps_per_epoch = -(-batches // asked.gradient_accumulation_steps)
     total_steps = n_epochs * steps_per_epoch
@@ -120,6 +132,7 @@ def resolve(asked: Hyperparameters, facts: TrainingFacts) -> ResolvedHyperparame
         batch_size=batch_size,
         learning_rate_multiplier=multiplier,
         learning_rate=base_rate,
+        head_learning_rate_multiplier=head if head != "auto" else facts.head_rate_factor,
         warmup_ratio=asked.warmup_ratio,
         lr_scheduler=asked.lr_scheduler,
         weight_decay=asked.weight_decay,

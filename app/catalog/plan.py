@@ -61,12 +61,16 @@ class PreparationLimits(BaseModel):
 
 
 class PreparationPlan(Plan):
-    """Read `source` as records of `task` and leave them in `prepared/records.parquet`; the report is in the result."""
+    """Read `source` as records of `task` and leave them in `prepared/records.parquet`; the report is in the result.
+
+    Without a task, and without the option that names its variant, they are told from the file; the report says which.
+    """
 
     kind: Literal["preparation"] = "preparation"
     source: str
     filename: str
-    task: str
+    task: str | None
+    options: dict[str, Any] = Field(default_factory=dict, description="Options of the task that records depend on.")
     columns: dict[str, str]
     model: str | None = Field(default=None, description="Id of the model whose tokens lengths are counted in.")
     tokenizer: str | None = Field(default=None, description="Path of its `tokenizer.json`.")

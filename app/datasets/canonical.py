@@ -3,19 +3,23 @@
 import time
 from collections.abc import Callable, Iterator, Mapping
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
+from typing import Any
 
 import pyarrow as pa
 import pyarrow.parquet as pq
 
 from app.catalog.plan import PreparationLimits
-from app.catalog.tasks import RecordField
+from app.catalog.records import RecordField
+from app.datasets import agreement
 from app.datasets.errors import UnreadableFileError
+from app.datasets.field_types import canonical
 from app.datasets.formats.reader import Batch, RecordReader
 from app.datasets.limits import Deadline
 from app.datasets.mapping import FieldColumn
 from app.datasets.problems import Problem, Problems, shown
-from app.datasets.values import CANONICAL, InvalidValueError
+from app.datasets.values import InvalidValueError
 
 ROW_GROUP_ROWS = 65_536
 ROW_GROUP_CHARACTERS = 16 << 20
@@ -27,8 +31,8 @@ ROW = "row"
 
 
 def schema_of(fields: tuple[RecordField, ...]) -> pa.Schema:
-    """A string for every field, and `row`, the record's position in the file."""
-    return pa.schema([*((field.name, pa.string()) for field in fields), (ROW, pa.int64())])
+    """Every field in its type, and `row`, the record's position in the file."""
+    return pa.schema([*((field.name, canonical(field).arrow) for field in fields), (ROW, pa.int64())])
 
 
 class CanonicalWriter:
@@ -39,17 +43,18 @@ class CanonicalWriter:
         self._schema = schema_of(fields)
         self._limit = limits.max_decompressed_bytes
         self._writer = pq.ParquetWriter(path, self._schema, compression="zstd")
-        self._columns: list[list[str]] = [[] for _ in fields]
+        self._kinds = [canonical(field) for field in fields]
+        self._columns: list[list[Any]] = [[] for _ in fields]
         self._positions: list[int] = []
         self._pending = 0
         self._characters = 0
 
-    def add(self, positions: list[int], columns: list[list[str]]) -> bool:
+    def add(self, positions: list[int], columns: list[list[Any]]) -> bool:
         """Take some records; True when a row group was written."""
         self._positions.extend(positions)
-        for kept, values in zip(self._columns, columns, strict=True):
+        for kept, kind, values in zip(self._columns, self._kinds, columns, strict=True):
             kept.extend(values)
-            self._pending += sum(map(len, values))
+            self._pending += kind.characters(values)
         if len(self._positions) < ROW_GROUP_ROWS and self._pending < ROW_GROUP_CHARACTERS:
             return False
         self.flush()
@@ -69,7 +74,7 @@ class CanonicalWriter:
             )
         if self._positions:
             arrays = [
-                *(pa.array(column, pa.string()) for column in self._columns),
+                *(pa.array(column, kind.arrow) for column, kind in zip(self._columns, self._kinds, strict=True)),
                 pa.array(self._positions, pa.int64()),
             ]
             self._writer.write_table(pa.Table.from_arrays(arrays, schema=self._schema), len(self._positions))
@@ -85,7 +90,7 @@ class CanonicalWriter:
 
 @dataclass(frozen=True)
 class Writing:
-    """How records are to be written, and who is told what."""
+    """How records are to be written, and who is told what. An optional field may have no column."""
 
     fields: tuple[RecordField, ...]
     mapped: Mapping[str, FieldColumn]
@@ -95,24 +100,31 @@ class Writing:
     warnings: Problems
     log: Callable[[str], None]
 
+    @property
+    def present(self) -> tuple[RecordField, ...]:
+        """The fields that have a column."""
+        return tuple(field for field in self.fields if field.name in self.mapped)
+
 
 def write_records(reader: RecordReader, path: Path, to: Writing) -> int:
     """Write every record of `reader` to `path` and return their number; after a first problem only look for more."""
-    wanted = [to.mapped[field.name].column for field in to.fields]
+    present = to.present
+    kinds = [canonical(field) for field in present]
     labels = _LabelBound(to)
     logged = time.monotonic()
     writer = CanonicalWriter(path, to.fields, to.limits)
     try:
-        for batch in reader.batches(wanted):
-            columns = [
-                CANONICAL[field.type].many(values) for field, values in zip(to.fields, batch.columns, strict=True)
-            ]
-            known = [column for column in columns if column is not None]
-            positions, known = (batch.positions, known) if len(known) == len(columns) else _one_by_one(batch, to)
+        for batch in reader.batches([to.mapped[field.name].column for field in present]):
+            many = [kind.many(values) for kind, values in zip(kinds, batch.columns, strict=True)]
+            known = {field.name: column for field, column in zip(present, many, strict=True) if column is not None}
+            positions = batch.positions
+            if len(known) < len(present) or not agreement.all_agree(present, known):
+                positions, known = _one_by_one(batch, to)
             labels.check(positions, known)
             if to.problems.total:
                 continue
-            if writer.add(positions, known) and time.monotonic() - logged > LOG_INTERVAL_S:
+            columns = [known.get(field.name) or [None] * len(positions) for field in to.fields]
+            if writer.add(positions, columns) and time.monotonic() - logged > LOG_INTERVAL_S:
                 to.deadline.check()
                 to.log(f"Read {writer.rows:,} records")
                 logged = time.monotonic()
@@ -123,26 +135,41 @@ def write_records(reader: RecordReader, path: Path, to: Writing) -> int:
     return writer.rows
 
 
-def _one_by_one(batch: Batch, to: Writing) -> tuple[list[int], list[list[str]]]:
+def _one_by_one(batch: Batch, to: Writing) -> tuple[list[int], dict[str, list[Any]]]:
     """The records of a batch that have no problem; the others are reported, each field that is wrong."""
     positions: list[int] = []
-    records: list[list[str]] = []
+    records: list[dict[str, Any]] = []
     for position, values in zip(batch.positions, zip(*batch.columns, strict=True), strict=True):
-        record: list[str] = []
-        for field, value in zip(to.fields, values, strict=True):
-            column = to.mapped[field.name].column
-            try:
-                record.append(CANONICAL[field.type].one(value))
-            except InvalidValueError as error:
-                message = f"{shown(column)}: {error.message}"
-                to.problems.add(Problem(error.code, message, error.fix, line=position, field=column))
-                continue
-            if field.type == "label" and type(value) is str and record[-1] is not value:
-                to.warnings.add(_stripped_label(column, value, position))
-        if len(record) == len(to.fields):
+        record = _judge(position, values, to)
+        if record is not None:
             positions.append(position)
             records.append(record)
-    return positions, [list(column) for column in zip(*records, strict=True)] or [[] for _ in to.fields]
+    return positions, {field.name: [record[field.name] for record in records] for field in to.present}
+
+
+def _judge(position: int, values: tuple[Any, ...], to: Writing) -> dict[str, Any] | None:
+    record: dict[str, Any] = {}
+    present = to.present
+    for field, value in zip(present, values, strict=True):
+        try:
+            record[field.name] = canonical(field).one(value)
+        except InvalidValueError as error:
+            to.problems.add(_invalid(to.mapped[field.name].column, error, position))
+            continue
+        if field.type == "label" and type(value) is str and record[field.name] is not value:
+            to.warnings.add(_stripped_label(to.mapped[field.name].column, value, position))
+    for field in present:
+        if field.of is not None and {field.name, field.of} <= record.keys():
+            try:
+                agreement.check(field, record[field.name], record[field.of])
+            except InvalidValueError as error:
+                to.problems.add(_invalid(to.mapped[field.name].column, error, position))
+                return None
+    return record if len(record) == len(present) else None
+
+
+def _invalid(column: str, error: InvalidValueError, position: int) -> Problem:
+    return Problem(error.code, f"{shown(column)}: {error.message}", error.fix, line=position, field=column)
 
 
 class _LabelBound:
@@ -150,16 +177,16 @@ class _LabelBound:
 
     def __init__(self, to: Writing) -> None:
         self._to = to
-        self._field = next((index for index, field in enumerate(to.fields) if field.type == "label"), None)
+        self._field = next((field for field in to.present if field.type in ("label", "labels", "tags")), None)
         self._labels: set[str] = set()
 
-    def check(self, positions: list[int], columns: list[list[str]]) -> None:
+    def check(self, positions: list[int], columns: Mapping[str, list[Any]]) -> None:
         if self._field is None:
             return
-        self._labels.update(columns[self._field])
+        values = columns[self._field.name]
+        self._labels.update(values if self._field.type == "label" else chain.from_iterable(values))
         if len(self._labels) > MOST_LABELS:
-            column = self._to.mapped[self._to.fields[self._field].name].column
-            self._to.problems.add(_too_many_labels(column, positions[-1]))
+            self._to.problems.add(_too_many_labels(self._to.mapped[self._field.name].column, positions[-1]))
             self._field = None
 
 

@@ -2,7 +2,7 @@
 
 import unicodedata
 from array import array
-from collections.abc import Iterable
+from collections.abc import Iterable, Sequence
 
 import pyarrow as pa
 import pyarrow.compute as pc
@@ -36,7 +36,7 @@ class DuplicateFinder:
         self._rows = array("q")
         self._codes: dict[str, int] = {}
 
-    def add(self, texts: Iterable[str], labels: Iterable[str] | None, rows: Iterable[int]) -> None:
+    def add(self, texts: Iterable[str], labels: Sequence[str] | None, rows: Iterable[int]) -> None:
         """Take a batch of records; beyond the bound they are left unchecked, and the report says how many were."""
         if len(self._hashes) >= self._most:
             return
@@ -44,7 +44,6 @@ class DuplicateFinder:
         self._rows.extend(rows)
         codes = self._codes
         if labels is not None:
-            labels = list(labels)
             for label in set(labels).difference(codes):
                 codes[label] = len(codes)
             self._labels.extend(map(codes.__getitem__, labels))

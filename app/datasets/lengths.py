@@ -1,13 +1,14 @@
 """Length distributions of prepared texts, in characters and in tokens of a model."""
 
 from collections import Counter
-from collections.abc import Iterator
+from collections.abc import Iterator, Sequence
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
 
+from app.catalog.records import RecordField
 from app.datasets.canonical import read_records
 from app.datasets.limits import Deadline
 from app.datasets.report import Percentiles, TokenReport
@@ -50,18 +51,20 @@ def load_tokenizer(path: Path) -> Tokenizer:
 def token_lengths(
     records: Path,
     rows: int,
-    text_fields: list[str],
+    fields: Sequence[RecordField],
     tokenizer: Tokenizer,
     model: str | None,
     max_length: int | None,
     deadline: Deadline,
 ) -> TokenReport:
-    """Tokens of each record, with the special tokens that the tokenizer adds."""
+    """Tokens of each record in the fields that are read, with the special tokens that the tokenizer adds."""
     stride = -(-rows // SAMPLED_ROWS)
     lengths: Counter[int] = Counter()
-    for batch in _batches(islice(_texts(records, text_fields), 0, None, stride)):
+    words = any(field.type == "words" for field in fields)
+    names = [field.name for field in fields]
+    for batch in _batches(islice(_texts(records, names), 0, None, stride)):
         deadline.check()
-        lengths.update(map(len, tokenizer.encode_batch_fast(batch)))
+        lengths.update(map(len, tokenizer.encode_batch_fast(batch, is_pretokenized=words)))
     sampled = lengths.total()
     over = None
     if max_length is not None:
@@ -75,10 +78,13 @@ def token_lengths(
     }
 
 
-def _texts(records: Path, text_fields: list[str]) -> Iterator[Any]:
-    """One text a record; two text fields make the pair that a model reads together."""
-    for columns in read_records(records, text_fields):
-        yield from columns[0] if len(columns) == 1 else zip(*columns, strict=True)
+def _texts(records: Path, names: list[str]) -> Iterator[Any]:
+    """One text a record, or its words; two fields make the pair that a model reads together, where both are there."""
+    for columns in read_records(records, names):
+        if len(columns) == 1:
+            yield from columns[0]
+        else:
+            yield from (pair if pair[1] is not None else pair[0] for pair in zip(*columns, strict=True))
 
 
 def _batches(texts: Iterator[Any]) -> Iterator[list[Any]]:

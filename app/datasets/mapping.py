@@ -5,7 +5,9 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from app.catalog.tasks import TASKS, RecordField, TaskSpec
+from app.catalog.records import RecordField
+from app.catalog.task_spec import TaskSpec, Variant
+from app.catalog.tasks import TASKS
 from app.datasets.problems import Problem, Problems, listed, shown
 
 # What records of other tasks look like, by the column names of the exports people hold.
@@ -31,31 +33,42 @@ class FieldColumn:
 
 
 def map_columns(
-    task: TaskSpec, asked: Mapping[str, str], columns: Sequence[str], problems: Problems
+    task: TaskSpec, variant: Variant, asked: Mapping[str, str], columns: Sequence[str], problems: Problems
 ) -> dict[str, FieldColumn]:
-    """A column for every field of `task`: the one asked for, else of its name, else of the only alias there is.
+    """A column for every field of `variant`: the one asked for, else of its name, else of the only alias there is.
 
-    Names are compared without case and surrounding space. What cannot be mapped is added to `problems`.
+    Names are compared without case and surrounding space. An optional field may have none. What else cannot be mapped
+    is added to `problems`.
     """
-    names = [field.name for field in task.fields]
+    names = [field.name for field in variant.fields]
     for name in asked:
         if name not in names:
             problems.add(_unknown_field(task, name, names))
     mapped: dict[str, FieldColumn] = {}
     missing: list[RecordField] = []
-    for field in sorted(task.fields, key=lambda field: field.name not in asked):
+    # A column goes to what asks for it, then to what needs one, then to what may have one.
+    for field in sorted(variant.fields, key=lambda field: (field.name not in asked, field.optional)):
         taken = {found.column for found in mapped.values()}
         if field.name in asked:
             found = _asked(field, asked[field.name], columns, taken, problems)
         else:
             found = _guess(field, [column for column in columns if column not in taken], problems)
-            if found is None:
+            if found is None and not field.optional:
                 missing.append(field)
         if isinstance(found, FieldColumn):
             mapped[field.name] = found
     if missing:
-        _report_missing(task, missing, mapped, columns, problems)
+        _report_missing(task, variant, missing, mapped, columns, problems)
     return mapped
+
+
+def can_map(variant: Variant, asked: Mapping[str, str], columns: Sequence[str]) -> bool:
+    """Whether every field that `variant` needs has its column, and every field that was asked for exists."""
+    folded = {column.strip().casefold() for column in columns}
+    return all(
+        asked[field.name] in columns if field.name in asked else not folded.isdisjoint((field.name, *field.aliases))
+        for field in variant.required
+    ) and set(asked) <= {field.name for field in variant.fields}
 
 
 def _asked(
@@ -111,6 +124,7 @@ def _guess(field: RecordField, columns: list[str], problems: Problems) -> FieldC
 
 def _report_missing(
     task: TaskSpec,
+    variant: Variant,
     missing: list[RecordField],
     mapped: Mapping[str, FieldColumn],
     columns: Sequence[str],
@@ -122,7 +136,7 @@ def _report_missing(
             Problem(
                 "wrong_task",
                 f"the columns {listed(columns)} look like {other} data, and the file was read for {task.name}, which "
-                f"needs {listed([field.name for field in task.fields])}",
+                f"needs {listed([field.name for field in variant.required])}",
                 f"upload it for the task {other}, or pass `columns` if it is {task.name} data after all"
                 if other in TASKS
                 else f"pass `columns` if it is {task.name} data after all; Tailor's tasks are {listed(tuple(TASKS))}",
@@ -134,7 +148,7 @@ def _report_missing(
     for field in missing:
         near = _close(field.name, left) or (left[0] if left else "<column>")
         example = {name: found.column for name, found in mapped.items()} | {field.name: near}
-        order = {field.name: example[field.name] for field in task.fields if field.name in example}
+        order = {field.name: example[field.name] for field in variant.fields if field.name in example}
         hint = "; the first line must name the columns" if _no_header(columns) else ""
         problems.add(
             Problem(

@@ -1,21 +1,20 @@
 """From an uploaded file to canonical records and a report."""
 
 import contextlib
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from app.catalog.plan import PreparationPlan
-from app.catalog.tasks import TASKS
 from app.datasets.canonical import Writing, write_records
 from app.datasets.detection import Detected, detect
 from app.datasets.errors import UnreadableFileError, data_error
+from app.datasets.form import Form, Sample, find_form
 from app.datasets.formats import READERS
 from app.datasets.formats.csv import DelimitedText
 from app.datasets.lengths import load_tokenizer, token_lengths
 from app.datasets.limits import Deadline, apply_limits, memory_error
-from app.datasets.mapping import FieldColumn, map_columns
 from app.datasets.problems import Problem, Problems
 from app.datasets.report import Report, TokenReport
 from app.datasets.source import Source, open_source
@@ -62,14 +61,13 @@ class _Reading:
     delimiter: str | None
     blank_lines: int
     rows: int
-    mapped: dict[str, FieldColumn]
+    form: Form
     unused_columns: list[str]
 
 
 def _prepare(
     plan: PreparationPlan, run_dir: Path, records: Path, deadline: Deadline, log: Callable[[str], None]
 ) -> Report:
-    fields = TASKS[plan.task].fields
     source = open_source(run_dir / plan.source, plan.filename, plan.limits, deadline)
     problems, warnings = Problems(), Problems()
     try:
@@ -80,12 +78,14 @@ def _prepare(
     if reading is None or problems.total:
         raise data_error(problems, plan.filename)
     log(f"Read {reading.rows:,} records; looking at them")
-    found = survey(records, fields, plan.limits.memory_bytes // 2, deadline, warnings)
-    tokens, tokens_reason = _tokens(plan, run_dir, records, reading.rows, deadline)
+    task, variant = reading.form.task, reading.form.variant
+    found = survey(records, variant.fields, plan.limits.memory_bytes // 2, deadline, warnings)
+    tokens, tokens_reason = _tokens(plan, run_dir, records, reading, deadline)
     if tokens is not None and tokens["share_over_window"]:
         warnings.add(_over_window(tokens))
     return {
-        "task": plan.task,
+        "task": task.name,
+        "options": plan.options | task.with_variant(variant),
         "filename": plan.filename,
         "format": reading.detected.format,
         "compression": source.compression,
@@ -95,9 +95,10 @@ def _prepare(
         "rows": reading.rows,
         "unit": problems.unit,
         "blank_lines": reading.blank_lines,
-        "fields": {name: {"column": by.column, "found_by": by.found_by} for name, by in reading.mapped.items()},
+        "fields": {name: {"column": by.column, "found_by": by.found_by} for name, by in reading.form.mapped.items()},
         "unused_columns": reading.unused_columns,
         "labels": found.labels,
+        "numbers": found.numbers,
         "characters": found.characters,
         "tokens": tokens,
         "tokens_reason": tokens_reason,
@@ -116,7 +117,6 @@ def _read(
     log: Callable[[str], None],
 ) -> _Reading | None:
     """Write the records; None where the columns cannot be told, and `problems` says why."""
-    task = TASKS[plan.task]
     detected = detect(source)
     if detected.warning is not None:
         warnings.add(detected.warning)
@@ -124,13 +124,15 @@ def _read(
         problems.unit = reader.unit
         if not reader.columns and problems.total:
             return None
-        mapped = map_columns(task, plan.columns, reader.columns, problems)
-        if len(mapped) < len(task.fields):
+        sample = _sampler(source, detected)
+        form = find_form(plan.task, plan.options, plan.columns, reader.columns, sample, problems)
+        if form is None:
             return None
-        log(f"Reading {plan.filename} as {detected.format}")
-        writing = Writing(task.fields, mapped, plan.limits, source.deadline, problems, warnings, log)
+        log(f"Reading {plan.filename} as {detected.format} of {form.task.name}")
+        fields = form.variant.fields
+        writing = Writing(fields, form.mapped, plan.limits, source.deadline, problems, warnings, log)
         rows = write_records(reader, records, writing)
-        used = {by.column for by in mapped.values()}
+        used = {by.column for by in form.mapped.values()}
         unused = [column for column in reader.columns if column not in used]
         if rows == 0 and not problems.total:
             raise UnreadableFileError(
@@ -146,11 +148,25 @@ def _read(
                 )
             )
         delimiter = reader.delimiter if isinstance(reader, DelimitedText) else None
-        return _Reading(detected, delimiter, reader.blank_lines, rows, mapped, unused)
+        return _Reading(detected, delimiter, reader.blank_lines, rows, form, unused)
+
+
+def _sampler(source: Source, detected: Detected) -> Sample:
+    """The first values of columns, read from a file opened anew; what is wrong with them is found when all are read."""
+
+    def sample(columns: Sequence[str]) -> list[list[Any]]:
+        try:
+            with contextlib.closing(READERS[detected.format](source, Problems())) as reader:
+                batch = next(reader.batches(columns), None)
+        except UnreadableFileError:
+            batch = None
+        return [[] for _ in columns] if batch is None else batch.columns
+
+    return sample
 
 
 def _tokens(
-    plan: PreparationPlan, run_dir: Path, records: Path, rows: int, deadline: Deadline
+    plan: PreparationPlan, run_dir: Path, records: Path, reading: _Reading, deadline: Deadline
 ) -> tuple[TokenReport | None, str | None]:
     """Lengths in tokens, or the reason why there are none."""
     if plan.tokenizer is None:
@@ -159,8 +175,8 @@ def _tokens(
         tokenizer = load_tokenizer(run_dir / plan.tokenizer)
     except ValueError as error:
         return None, f"the tokenizer of {plan.model} cannot be read: {error}"
-    text_fields = [field.name for field in TASKS[plan.task].fields if field.type == "text"]
-    return token_lengths(records, rows, text_fields, tokenizer, plan.model, plan.max_length, deadline), None
+    fields = [field for field in reading.form.variant.fields if field.is_read]
+    return token_lengths(records, reading.rows, fields, tokenizer, plan.model, plan.max_length, deadline), None
 
 
 def _over_window(tokens: TokenReport) -> Problem:

@@ -3,7 +3,7 @@
 Positions are lines for text formats and record numbers for Parquet (`unit`), both from 1.
 """
 
-from typing import Literal, TypedDict
+from typing import Any, Literal, TypedDict
 
 from app.datasets.problems import ProblemSummary, Unit
 
@@ -62,12 +62,26 @@ class DuplicateReport(TypedDict):
     examples: list[DuplicateExample]
 
 
+class NumberReport(TypedDict):
+    """The numbers to predict."""
+
+    min: float
+    max: float
+    mean: float
+    standard_deviation: float
+
+
 class Report(TypedDict):
-    """The report of a file that was prepared. `problems` is empty: a file with problems is not prepared."""
+    """The report of a file that was prepared. `problems` is empty: a file with problems is not prepared.
+
+    `options` are those of the task that the records depend on, the variant that was told from the file among them.
+    `labels` counts the records of each class.
+    """
 
     task: str
+    options: dict[str, Any]
     filename: str
-    format: Literal["jsonl", "csv", "tsv", "parquet"]
+    format: str
     compression: Literal["gzip"] | None
     encoding: str | None
     delimiter: str | None
@@ -78,6 +92,7 @@ class Report(TypedDict):
     fields: dict[str, FieldReport]
     unused_columns: list[str]
     labels: dict[str, int] | None
+    numbers: NumberReport | None
     characters: Percentiles
     tokens: TokenReport | None
     tokens_reason: str | None

@@ -1,18 +1,20 @@
 """What prepared records look like: labels, lengths, duplicates, and what a careful person would want to know."""
 
+import math
 import re
 from collections import Counter
 from dataclasses import dataclass
+from itertools import chain
 from pathlib import Path
-from typing import cast
+from typing import Any, cast
 
-from app.catalog.tasks import RecordField
+from app.catalog.records import RecordField
 from app.datasets.canonical import ROW, read_records
 from app.datasets.duplicates import DuplicateFinder
 from app.datasets.lengths import percentiles
 from app.datasets.limits import Deadline
 from app.datasets.problems import Problem, Problems, listed
-from app.datasets.report import DuplicateReport, Percentiles
+from app.datasets.report import DuplicateReport, NumberReport, Percentiles
 
 IMBALANCE = 10
 FEW_ROWS = 5
@@ -27,6 +29,7 @@ class Survey:
     """Counts over all records; warnings go to the collector that was passed."""
 
     labels: dict[str, int] | None
+    numbers: NumberReport | None
     characters: Percentiles
     duplicates: DuplicateReport
 
@@ -35,36 +38,81 @@ def survey(
     records: Path, fields: tuple[RecordField, ...], memory_bytes: int, deadline: Deadline, warnings: Problems
 ) -> Survey:
     """Read the prepared records once, batch by batch."""
-    text_fields = [field.name for field in fields if field.type == "text"]
-    label_field = next((field.name for field in fields if field.type == "label"), None)
-    columns = [*text_fields, *([label_field] if label_field else []), ROW]
-    labels: Counter[str] = Counter()
+    read = [field for field in fields if field.is_read]
+    target = next((field for field in fields if field.target), None)
+    columns = [*(field.name for field in read), *([target.name] if target else []), ROW]
+    seen = _Targets(target)
     characters: Counter[int] = Counter()
     duplicates = DuplicateFinder(memory_bytes)
     for batch in read_records(records, columns):
         deadline.check()
         rows = cast(list[int], batch[-1])
-        texts = cast(list[list[str]], batch[: len(text_fields)])
+        texts = [_as_texts(field, column) for field, column in zip(read, batch[: len(read)], strict=True)]
         whole = texts[0] if len(texts) == 1 else ["\n".join(parts) for parts in zip(*texts, strict=True)]
-        batch_labels = cast(list[str], batch[len(text_fields)]) if label_field else None
-        duplicates.add(whole, batch_labels, rows)
+        duplicates.add(whole, seen.add(batch[len(read)]) if target else None, rows)
         characters.update(map(len, whole))
-        if batch_labels is not None:
-            labels.update(batch_labels)
-        for name, column in zip(text_fields, texts, strict=True):
-            _look_at(column, rows, name, warnings)
+        for field, column in zip(read, texts, strict=True):
+            _look_at(column, rows, field, warnings)
     found = duplicates.report()
     _warn_of_duplicates(found, warnings)
-    if label_field:
-        _warn_of_labels(labels, warnings)
-    return Survey(dict(labels.most_common()) if label_field else None, percentiles(characters), found)
+    if target is not None and target.type == "label":
+        _warn_of_labels(seen.labels, warnings)
+    return Survey(seen.counts(), seen.summary(), percentiles(characters), found)
 
 
-def _look_at(texts: list[str], rows: list[int], field: str, warnings: Problems) -> None:
+def _as_texts(field: RecordField, column: list[Any]) -> list[str]:
+    if field.type == "words":
+        return list(map(" ".join, column))
+    return ["" if text is None else text for text in column] if field.optional else column
+
+
+class _Targets:
+    """Counts what is to be predicted."""
+
+    def __init__(self, field: RecordField | None) -> None:
+        self.labels: Counter[str] = Counter()
+        self._type = field.type if field else None
+        self._count, self._sum, self._squares = 0, 0.0, 0.0
+        self._min, self._max = math.inf, -math.inf
+
+    def add(self, column: list[Any]) -> list[str]:
+        """Take a batch; returns what records of equal texts are compared by."""
+        match self._type:
+            case "label":
+                self.labels.update(column)
+                return column
+            case "labels":
+                self.labels.update(chain.from_iterable(column))
+                return [", ".join(sorted(names)) for names in column]
+            case "number":
+                self._count += len(column)
+                self._sum += math.fsum(column)
+                self._squares += math.fsum(number * number for number in column)
+                self._min, self._max = min(self._min, *column), max(self._max, *column)
+            case _:
+                pass
+        return list(map(str, column))
+
+    def counts(self) -> dict[str, int] | None:
+        """Records of each class, the most frequent first; None where there are no classes."""
+        return dict(self.labels.most_common()) if self._type in ("label", "labels") else None
+
+    def summary(self) -> NumberReport | None:
+        """The numbers' range and spread; None where there are none."""
+        if self._type != "number":
+            return None
+        mean = self._sum / self._count
+        variance = max(0.0, self._squares / self._count - mean * mean)
+        return {"min": self._min, "max": self._max, "mean": mean, "standard_deviation": math.sqrt(variance)}
+
+
+def _look_at(texts: list[str], rows: list[int], read: RecordField, warnings: Problems) -> None:
     find_word, find_html = WORD.search, HTML.search
-    wordless = [row for text, row in zip(texts, rows, strict=True) if not find_word(text)]
+    field = read.name
+    there = [(text, row) for text, row in zip(texts, rows, strict=True) if text or not read.optional]
+    wordless = [row for text, row in there if not find_word(text)]
     for row in wordless:
-        message, fix = "a text without a letter or digit", "check that it is meant to be classified"
+        message, fix = "a text without a letter or digit", "check that it is meant to be there"
         warnings.add(Problem("no_words", message, fix, line=row, field=field))
     damaged = [row for text, row in zip(texts, rows, strict=True) if "\ufffd" in text]
     for row in damaged:

@@ -1,14 +1,13 @@
-"""From a value in a file to the canonical string of a record, or to what is wrong with it."""
+"""From a scalar in a file to the canonical value of a record, or to what is wrong with it."""
 
 import math
-from collections.abc import Callable
-from dataclasses import dataclass
 from decimal import Decimal
 from typing import Any
 
 from app.datasets.problems import shown
 
 LONGEST_LABEL = 256
+NUMBER_FIX = "give every record a number, or leave the record out"
 
 
 class Missing:
@@ -34,7 +33,7 @@ def text(value: object) -> str:
         value = _string(value, "text")
     if not value or value.isspace():
         raise InvalidValueError("empty_text", "the text is empty", "fill it in, or leave the record out")
-    _check_characters(value)
+    check_characters(value)
     return value
 
 
@@ -51,7 +50,7 @@ def label(value: object) -> str:
             f"a label of {len(name):,} characters, {shown(name)}; at most {LONGEST_LABEL} are allowed",
             "check that text and label are not swapped; map them with `columns`",
         )
-    _check_characters(name)
+    check_characters(name)
     return name
 
 
@@ -60,7 +59,7 @@ def texts(values: list[Any]) -> list[str] | None:
     if set(map(type, values)) != {str} or not all(values) or any(map(str.isspace, values)):
         return None
     together = "".join(values)
-    if "\0" in together or not (together.isascii() or _is_encodable(together)):
+    if "\0" in together or not (together.isascii() or is_encodable(together)):
         return None
     return values
 
@@ -79,15 +78,39 @@ def labels(values: list[Any]) -> list[str] | None:
     return values if all(name is value for value, name in names.items()) else None
 
 
-@dataclass(frozen=True)
-class Canonical:
-    """How values of one field type become strings: one at a time, with what is wrong, or many at once."""
+def number(value: object) -> float:
+    """A finite number; text that is one counts, since CSV has nothing else. Raises InvalidValueError for the rest."""
+    if isinstance(value, str):
+        try:
+            value = float(value)
+        except ValueError:
+            if not value.strip():
+                raise InvalidValueError("empty_number", "the number is empty", NUMBER_FIX) from None
+            raise InvalidValueError("number_is_text", f"{shown(value)} is not a number", NUMBER_FIX) from None
+    if value is MISSING:
+        raise InvalidValueError("missing_field", "the field is missing", "give every record the same fields")
+    if value is None:
+        raise InvalidValueError("empty_number", "the number is null", NUMBER_FIX)
+    if isinstance(value, bool) or not isinstance(value, int | float | Decimal):
+        kind = kind_of(value)
+        raise InvalidValueError(f"number_is_{kind}", f"expected a number, found a {kind}, {shown(value)}", NUMBER_FIX)
+    try:
+        found = float(value)
+    except OverflowError:
+        found = math.inf
+    if not math.isfinite(found):
+        raise InvalidValueError("number_not_finite", f"the number is {shown(value)}", NUMBER_FIX)
+    return found
 
-    one: Callable[[object], str]
-    many: Callable[[list[Any]], list[str] | None]
 
-
-CANONICAL: dict[str, Canonical] = {"text": Canonical(text, texts), "label": Canonical(label, labels)}
+def numbers(values: list[Any]) -> list[float] | None:
+    """The same for many values at once; None where one is wrong."""
+    if set(map(type, values)) <= {float}:
+        return values if all(map(math.isfinite, values)) else None
+    try:
+        return list(map(number, values))
+    except InvalidValueError:
+        return None
 
 
 def _string(value: object, kind: str) -> str:
@@ -108,11 +131,11 @@ def _string(value: object, kind: str) -> str:
         raise InvalidValueError(
             "label_is_list",
             f"the label is a list, {shown(value)}; each text has exactly one label here",
-            "give one label as a string or an integer",
+            "give one label as a string or an integer; for any number of labels give a list in every record",
         )
     raise InvalidValueError(
-        f"{kind}_is_{_kind_of(value)}",
-        f"expected a string, found a {_kind_of(value)}, {shown(value)}",
+        f"{kind}_is_{kind_of(value)}",
+        f"expected a string, found a {kind_of(value)}, {shown(value)}",
         'write it as a string: "…"' if isinstance(value, int | float) else f"give one string as the {kind}",
     )
 
@@ -128,12 +151,14 @@ def _number_label(value: bool | float | Decimal) -> str:
         raise InvalidValueError(
             "label_is_fraction",
             f"the label is {value}; a class is a string or a whole number",
-            'for classes write them as strings, such as "0.5"; scores need a regression task',
+            'for classes write them as strings, such as "0.5"; scores need a number in every record and '
+            '`problem_type: "regression"`',
         )
     return str(int(value))
 
 
-def _kind_of(value: object) -> str:
+def kind_of(value: object) -> str:
+    """The name of a value's type in a message."""
     names: dict[type, str] = {
         bool: "boolean",
         int: "number",
@@ -145,7 +170,8 @@ def _kind_of(value: object) -> str:
     return names.get(type(value), type(value).__name__)
 
 
-def _check_characters(value: str) -> None:
+def check_characters(value: str) -> None:
+    """Raise InvalidValueError for characters that no text has."""
     if "\0" in value:
         raise InvalidValueError("nul_character", "the value holds U+0000", "remove the NUL character from the value")
     try:
@@ -158,7 +184,8 @@ def _check_characters(value: str) -> None:
         ) from None
 
 
-def _is_encodable(value: str) -> bool:
+def is_encodable(value: str) -> bool:
+    """Whether no half of a surrogate pair stands in it."""
     try:
         value.encode()
     except UnicodeEncodeError:

@@ -9,7 +9,6 @@ from sqlalchemy import delete as sql_delete
 from sqlalchemy import func, select
 from sqlalchemy.orm import Session
 
-from app.catalog.tasks import DEFAULT_TASK
 from app.errors import AppError, not_found
 from app.files.lookup import get_file
 from app.jobs import preparations, service
@@ -57,7 +56,7 @@ def create(session: Session, caller: Caller, new: NewFile, settings: Settings) -
     session.flush()
     if new.purpose == "fine-tune":
         model = STARTER if models.exists(session, STARTER) else None
-        reading = Reading(new.task or DEFAULT_TASK, dict(new.columns), model)
+        reading = Reading(new.task, {}, dict(new.columns), model)
         preparation = preparations.ensure(session, file, reading, max_attempts=settings.max_attempts)
         preparations.show_on_file(file, preparation)
         session.flush()

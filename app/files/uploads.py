@@ -10,7 +10,6 @@ from datetime import timedelta
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
-from app.catalog.tasks import DEFAULT_TASK
 from app.errors import AppError, not_found
 from app.files.limits import SizeLimit
 from app.jobs import columns
@@ -44,7 +43,7 @@ def create(session: Session, caller: Caller, new: NewUpload, settings: Settings)
     if new.bytes > settings.max_file_bytes:
         message = f"bytes is {new.bytes:,}, and TAILOR_MAX_FILE_BYTES allows {settings.max_file_bytes:,}."
         raise AppError(413, "file_too_large", message, "bytes")
-    columns.check(new.task or DEFAULT_TASK, new.columns)
+    columns.check(new.task, new.columns)
     expires_after = new.file_expires_after
     upload = Upload(
         id=new_id("upload"),

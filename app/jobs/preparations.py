@@ -3,6 +3,7 @@
 import hashlib
 import json
 from dataclasses import dataclass
+from pathlib import PurePath
 from typing import Any
 
 from sqlalchemy import func, select, update
@@ -15,21 +16,28 @@ from app.jobs.leases import JobError
 from app.storage.blobs import BlobRef
 from app.tables import File, Job, Preparation, new_id
 
-VERSION = 1  # of what a preparation makes; another one prepares files anew
+VERSION = 2  # of what a preparation makes; another one prepares files anew
 TRANSIENT = frozenset({"worker_lost", "system_error", "preparation_timeout"})
 
 
 @dataclass(frozen=True)
 class Reading:
-    """How a file is to be read: as which task, with which columns, measured in whose tokens."""
+    """How a file is to be read: as which task, with which columns, measured in whose tokens.
 
-    task: str
+    `options` are those of the task that records depend on (`TaskSpec.reading`). Without a task, or without the option
+    that names its variant, they are told from the file.
+    """
+
+    task: str | None
+    options: dict[str, Any]
     columns: dict[str, str]
     model: str | None
 
-    def key(self, sha256: str) -> str:
-        """Hash of everything the result depends on."""
-        facts = [VERSION, sha256, self.task, sorted(self.columns.items()), self.model]
+    def key(self, file: File) -> str:
+        """Hash of everything the result depends on; the endings of a name help to tell the format."""
+        endings = "".join(PurePath(file.filename).suffixes[-2:]).lower()
+        columns, options = sorted(self.columns.items()), sorted(self.options.items())
+        facts = [VERSION, file.sha256, endings, self.task, options, columns, self.model]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
@@ -38,7 +46,10 @@ def ensure(session: Session, file: File, reading: Reading, *, max_attempts: int)
 
     Two requests at once share one row. A failure that says nothing about the file (a lost worker) is tried again.
     """
-    key = reading.key(file.sha256)
+    told = _told_from_the_file(session, file, reading)
+    if told is not None:
+        return told
+    key = reading.key(file)
     session.execute(
         insert(Preparation)
         .values(
@@ -47,6 +58,7 @@ def ensure(session: Session, file: File, reading: Reading, *, max_attempts: int)
             file_id=file.id,
             key=key,
             task=reading.task,
+            options=reading.options,
             columns=reading.columns,
             model=reading.model,
             status="pending",
@@ -61,6 +73,28 @@ def ensure(session: Session, file: File, reading: Reading, *, max_attempts: int)
     if preparation.status == "pending" and not _is_underway(session, preparation):
         _copy_or_queue(session, file, preparation, max_attempts)
     return preparation
+
+
+def _told_from_the_file(session: Session, file: File, reading: Reading) -> Preparation | None:
+    """A preparation that was left to find task or variant, and found just those that are asked for now."""
+    if reading.task is None:
+        return None
+    found = session.scalars(
+        select(Preparation).where(
+            Preparation.file_id == file.id,
+            Preparation.status == "processed",
+            Preparation.columns == reading.columns,
+            Preparation.model.is_not_distinct_from(reading.model),
+            Preparation.report["task"].as_string() == reading.task,
+        )
+    )
+    return next((item for item in found if _is_same(item, reading)), None)
+
+
+def _is_same(preparation: Preparation, reading: Reading) -> bool:
+    """Whether it was asked for with no other options, and found those that are asked for now."""
+    found = (preparation.report or {}).get("options", {})
+    return preparation.options.items() <= reading.options.items() <= found.items()
 
 
 def _is_underway(session: Session, preparation: Preparation) -> bool:
@@ -96,7 +130,9 @@ def _copy_or_queue(session: Session, file: File, preparation: Preparation, max_a
     )
     session.add(job)
     session.flush()
-    events.append(session, job.id, [Event(f"Preparing file {file.id} as {preparation.task}")])
+    events.append(
+        session, job.id, [Event(f"Preparing file {file.id} as {preparation.task or 'the task it looks like'}")]
+    )
 
 
 def succeed(session: Session, preparation_id: str, records: BlobRef, report: dict[str, Any]) -> None:

@@ -10,7 +10,7 @@ from sqlalchemy import ColumnElement, func, select, update
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from app.catalog.hyperparameters import Hyperparameters
-from app.catalog.tasks import DEFAULT_TASK
+from app.catalog.tasks import TASKS
 from app.errors import AppError, not_found
 from app.files.lookup import get_file
 from app.jobs import columns as task_columns
@@ -60,15 +60,17 @@ def create(session: Session, caller: Caller, new: NewJob, settings: Settings) ->
                 f"{param} {file.id} was uploaded with purpose {file.purpose!r}; upload it with purpose 'fine-tune'.",
                 param,
             )
-    task = dict(new.task) if new.task else {"type": files["training_file"].task or DEFAULT_TASK}
-    base = models.get_base(session, caller.project_id, new.model, task["type"], hub=settings.hub == "on")
+    task = dict(new.task) if new.task else _task_of(files["training_file"])
+    name = task.get("type")
+    base = models.get_base(session, caller.project_id, new.model, name, hub=settings.hub == "on")
     columns = dict(new.columns)
-    task_columns.check(task["type"], columns)
+    task_columns.check(name, columns)
+    options = TASKS[name].reading(task) if name else {}
     prepared = {
         param: preparations.ensure(
             session,
             file,
-            Reading(task["type"], columns or file.columns, base.id),
+            Reading(name, options, columns or file.columns, base.id),
             max_attempts=settings.max_attempts,
         ).id
         for param, file in files.items()
@@ -108,6 +110,11 @@ def create(session: Session, caller: Caller, new: NewJob, settings: Settings) ->
     validation.advance(session)
     session.refresh(job)
     return job
+
+
+def _task_of(file: File) -> dict[str, Any]:
+    """The task that a file was uploaded for; empty where it is to be told from the file."""
+    return {"type": file.task} if file.task else {}
 
 
 def _time_limit_s(asked: int | None, most: int | None) -> int | None:

@@ -1,26 +1,20 @@
 """From `validating_files` to `queued` or `failed`: what can be known of a job's files before it takes a device."""
 
-from dataclasses import dataclass
 from typing import Any
 
 from sqlalchemy import exists, select
 from sqlalchemy.orm import Session
 
+from app.catalog.tasks import TASKS
+from app.jobs import resolution
 from app.jobs.events import Event
 from app.jobs.leases import JobError
 from app.jobs.lifecycle import change
+from app.jobs.resolution import PreparedFile
 from app.tables import File, Job, Preparation
 
 SHOWN_LABELS = 10
-
-
-@dataclass(frozen=True)
-class PreparedFile:
-    """A file of a job, its preparation, and the job field that names it."""
-
-    param: str
-    file: File
-    preparation: Preparation
+PARAMS = ("training_file", "validation_file", "test_file")
 
 
 def advance(session: Session) -> list[Job]:
@@ -42,7 +36,11 @@ def advance(session: Session) -> list[Job]:
 
 
 def _advance_one(session: Session, job: Job) -> bool:
-    problem = find_problem(job.hyperparameters, _files_of(session, job), job)
+    files = _files_of(session, job)
+    problem = _unprepared(files, job) or resolution.resolve(session, job, files)
+    if problem is None and any(item.preparation.status == "pending" for item in files):
+        return False  # a file is read once more, now that the task is known
+    problem = problem or find_problem(job.hyperparameters, files, job)
     if problem is None and job.pause_requested_at is not None:
         change(session, "paused", Job.id == job.id, event=lambda _: Event("Files validated; job is paused"))
         return False
@@ -80,10 +78,10 @@ def _files_of(session: Session, job: Job) -> list[PreparedFile]:
     return found
 
 
-def find_problem(hyperparameters: dict[str, Any], files: list[PreparedFile], job: Job) -> JobError | None:
-    """The first reason why these files cannot be trained on, or None."""
+def _unprepared(files: list[PreparedFile], job: Job) -> JobError | None:
+    """A file that is gone or could not be prepared."""
     by_param = {item.param: item for item in files}
-    for param in ("training_file", "validation_file", "test_file"):
+    for param in PARAMS:
         if getattr(job, param) and param not in by_param:
             return JobError("file_not_found", f"The {param} {getattr(job, param)} was deleted.", param)
     for item in files:
@@ -91,18 +89,34 @@ def find_problem(hyperparameters: dict[str, Any], files: list[PreparedFile], job
             error = item.preparation.error
             message = f"{item.param} {item.file.id} ({item.file.filename}): {error['message']}"
             return JobError(error["code"], message, item.param, error.get("data"))
-    training = by_param["training_file"]
+    return None
+
+
+def find_problem(hyperparameters: dict[str, Any], files: list[PreparedFile], job: Job) -> JobError | None:
+    """The first reason why these files cannot be trained on, or None."""
+    problem = _unprepared(files, job)
+    if problem is not None:
+        return problem
+    training = files[0]
+    task = job.spec["task"]
+    target = TASKS[task["type"]].variant(task).target
     labels = _labels(training)
-    if labels is None:
+    if labels is None or target is None:
         return None
-    if len(labels) < 2:
+    where = f"{training.param} {training.file.id} ({training.file.filename})"
+    if target.type == "label" and len(labels) < 2:
         only = next(iter(labels), None)
         return JobError(
             "one_label_only",
-            f"training_file {training.file.id} ({training.file.filename}) has one label only: {only!r}. A classifier "
+            f"{where} has one label only: {only!r}. A classifier "
             "needs rows of at least two labels; check the `columns` mapping or add rows.",
-            "training_file",
+            training.param,
         )
+    if not labels:
+        message = (
+            f"{where} has no label in any row: there is nothing to learn. Check the `columns` mapping or add rows."
+        )
+        return JobError("no_labels", message, training.param)
     for item in files:
         unseen = [label for label in _labels(item) or {} if label not in labels]
         if unseen:

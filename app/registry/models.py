@@ -37,8 +37,11 @@ def get(session: Session, project_id: str, model_id: str) -> Model:
     return model
 
 
-def get_base(session: Session, project_id: str, model_id: str, task: str, *, hub: bool) -> Model:
-    """The model a job starts from, locked against deletion. Raises AppError 400 if it is unknown or does not fit."""
+def get_base(session: Session, project_id: str, model_id: str, task: str | None, *, hub: bool) -> Model:
+    """The model a job starts from, locked against deletion. Raises AppError 400 if it is unknown or does not fit.
+
+    Without a task, it must fit some; `misfit` says more once the task is known.
+    """
     query = select(Model).where(Model.id == model_id, visible(project_id)).with_for_update(read=True)
     model = session.scalar(query)
     if model is None and hub and _is_hub_id(model_id):
@@ -48,17 +51,27 @@ def get_base(session: Session, project_id: str, model_id: str, task: str, *, hub
         raise _unknown_base(session, project_id, model_id, hub)
     if model.problem is not None:
         raise AppError(400, "model_unusable", f"Model {model_id!r} cannot be used: {model.problem}", "model")
-    fitting = TASKS[task].model_types
-    if model.family is not None and model.family not in fitting:
-        raise AppError(
-            400,
-            "model_does_not_fit_task",
-            f"Model {model_id!r} is of type {model.family!r}, which has no head for {task}. Use a model of one of "
-            f"these types: {', '.join(sorted(fitting))}.",
-            "model",
-            {"allowed": sorted(fitting)},
-        )
+    problem = misfit(model, task)
+    if problem is not None:
+        raise AppError(400, "model_does_not_fit_task", problem, "model", {"allowed": model_types(task)})
     return model
+
+
+def model_types(task: str | None) -> list[str]:
+    """Types of models that can be fine-tuned for a task, or for any."""
+    specs = TASKS.values() if task is None else (TASKS[task],)
+    return sorted(frozenset[str]().union(*(spec.model_types for spec in specs)))
+
+
+def misfit(model: Model, task: str | None) -> str | None:
+    """Why a model cannot be fine-tuned for a task, or for any; None if it can."""
+    fitting = model_types(task)
+    if model.family is None or model.family in fitting:
+        return None
+    return (
+        f"Model {model.id!r} is of type {model.family!r}, which has no head for {task or 'any task'}. Use a model of "
+        f"one of these types: {', '.join(fitting)}."
+    )
 
 
 def exists(session: Session, model_id: str) -> bool:

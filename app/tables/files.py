@@ -37,7 +37,10 @@ class File(Base):
 
 
 class Preparation(Base):
-    """A file read as records of a task. `key` hashes all that the result depends on: equal work is done once."""
+    """A file read as records of a task. `key` hashes all that the result depends on: equal work is done once.
+
+    Without a task, and without the option that names its variant, they are told from the file: the report says which.
+    """
 
     __tablename__ = "preparations"
     __table_args__ = (
@@ -52,7 +55,8 @@ class Preparation(Base):
     project_id: Mapped[str] = mapped_column(ForeignKey("projects.id"))
     file_id: Mapped[str] = mapped_column(ForeignKey("files.id"))
     key: Mapped[str] = mapped_column(index=True)
-    task: Mapped[str]
+    task: Mapped[str | None]
+    options: Mapped[Json] = mapped_column(server_default=text("'{}'"))
     columns: Mapped[Json]
     model: Mapped[str | None]
     status: Mapped[str] = mapped_column(server_default="pending")

@@ -19,7 +19,12 @@ from app.tables import Checkpoint, Job, Model, new_id
 
 LEASE = timedelta(minutes=1)
 ROWS = b'{"text": "good", "label": "positive"}\n{"text": "bad", "label": "negative"}\n'
-REPORT: dict[str, Any] = {"rows": 2, "labels": {"positive": 1, "negative": 1}}
+REPORT: dict[str, Any] = {
+    "task": "text-classification",
+    "options": {"problem_type": "single_label_classification"},
+    "rows": 2,
+    "labels": {"positive": 1, "negative": 1},
+}
 
 
 @dataclass

@@ -155,9 +155,10 @@ def test_the_catalogue_is_answered_whole(client) -> None:
     assert [method["name"] for method in catalog["methods"]] == list(METHODS)
     assert set(catalog["hyperparameters"]["properties"]) == set(Hyperparameters.model_fields)
     for task in catalog["tasks"]:
-        assert task["example"]
-        assert {field["name"] for field in task["fields"]} >= set(task["example"][0])
         jsonschema.validate({"type": task["name"]}, task["options"])
+        for variant in task["variants"]:
+            assert variant["example"]
+            assert {field["name"] for field in variant["fields"]} >= set(variant["example"][0])
 
 
 def test_the_documentation_page_loads_nothing_from_elsewhere(client) -> None:

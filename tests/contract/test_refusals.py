@@ -11,7 +11,7 @@ from app.catalog.tasks import TASKS
 from tests.contract.tiny import Row, make_plan, train
 from worker.training.failures import UserError
 
-ROWS = list(TASKS["text-classification"].example)
+ROWS = list(TASKS["text-classification"].variants[0].example)
 OTHER = [*ROWS[:2], {"text": "So so.", "label": "neutral"}, {"text": "Meh.", "label": "neutral"}]
 
 

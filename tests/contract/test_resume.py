@@ -11,7 +11,10 @@ from tests.contract.tiny import Outcome, after_step, make_plan, train
 from worker.protocol import Checkpoint, Event, Metrics, Started
 from worker.training.checkpoint import CheckpointError
 
-ROWS = [*TASKS["text-classification"].example, {"text": "A " + "very long " * 40 + "film.", "label": "negative"}]
+ROWS = [
+    *TASKS["text-classification"].variants[0].example,
+    {"text": "A " + "very long " * 40 + "film.", "label": "negative"},
+]
 SETTINGS: dict[str, Any] = {"n_epochs": 3, "batch_size": 2, "eval_interval": 4, "learning_rate": 2e-3}
 
 

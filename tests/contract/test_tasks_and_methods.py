@@ -1,44 +1,32 @@
+import ast
 import importlib
 import pkgutil
 from pathlib import Path
-from typing import Any, cast
+from typing import Any
 
 import pytest
-import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
+from pydantic import ValidationError
 from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
 
 import worker.methods
 import worker.tasks
 from app.catalog.methods import ALL_TASKS, METHODS
-from app.catalog.tasks import SEQUENCE_CLASSIFIERS, TASKS
+from app.catalog.model_types import SEQUENCE_CLASSIFIERS
+from app.catalog.tasks import TASKS
+from tests.contract.probes import PROBES, Probe
 from tests.contract.tiny import make_plan, train
-from worker.protocol import Checkpoint, Log, Progress, Started
+from worker.protocol import Checkpoint, Log, Metrics, Progress, Started
+from worker.tasks.text_classification import TextClassification
 from worker.training.interfaces import Method, Task, method_class, task_class
 
 CASES = [
-    (task, method)
-    for task, spec in TASKS.items()
-    for method, method_spec in METHODS.items()
-    if ALL_TASKS in method_spec.tasks or spec.name in method_spec.tasks
+    pytest.param(probe, name, id=f"{probe}, {name}")
+    for probe in PROBES
+    for name, method in METHODS.items()
+    if ALL_TASKS in method.tasks or probe.spec.name in method.tasks
 ]
-each_case = pytest.mark.parametrize(("task", "method"), CASES)
-ODD_TEXTS = [
-    "",
-    " ",
-    "a",
-    "\u200b",
-    "\x07",
-    "😀😀",
-    "e\u0301te\u0301 نص 你好",
-    "\ufffd",
-    "the film " * 200,
-    "x" * 5000,
-]
-
-
-def rows_of(task: str) -> list[dict[str, Any]]:
-    return list(TASKS[task].example)
+each_case = pytest.mark.parametrize(("probe", "method"), CASES)
+ROWS = list(TASKS["text-classification"].variants[0].example)
 
 
 def members(protocol: type) -> set[str]:
@@ -72,16 +60,27 @@ def test_the_catalogue_lists_only_model_types_that_have_a_sequence_classificatio
         assert hasattr(module, class_names if isinstance(class_names, str) else class_names[0])
 
 
+def test_every_variant_that_a_job_can_ask_for_is_tested() -> None:
+    probed = {(probe.spec.name, probe.variant.name) for probe in PROBES}
+    for spec in TASKS.values():
+        for variant in spec.variants:
+            try:
+                spec.options.model_validate({"type": spec.name} | spec.with_variant(variant))
+            except ValidationError:
+                continue
+            assert (spec.name, variant.name) in probed
+
+
 @each_case
-def test_it_overfits_eight_rows(task: str, method: str, tiny_encoder: Path, tmp_path: Path) -> None:
-    rows = rows_of(task)
+def test_it_overfits_eight_rows(probe: Probe, method: str, tiny_encoder: Path, tmp_path: Path) -> None:
+    rows = probe.rows
     assert len(rows) == 8
     plan = make_plan(
         tmp_path,
         tiny_encoder,
         rows,
         rows,
-        task=task,
+        task=probe.task,
         method=method,
         n_epochs=40,
         batch_size=4,
@@ -89,21 +88,22 @@ def test_it_overfits_eight_rows(task: str, method: str, tiny_encoder: Path, tmp_
         eval_interval=40,
     )
     outcome = train(plan, tmp_path)
-    assert outcome.result.metrics["validation"][TASKS[task].selection_metric] == 1.0
-    assert outcome.losses[-1] < 0.1 < outcome.losses[0]
+    assert outcome.result.metrics["validation"][probe.variant.selection_metric] == pytest.approx(probe.perfect)
+    assert outcome.losses[-1] < probe.lowest_loss < outcome.losses[0]
+    assert set(probe.variant.metrics) <= set(outcome.result.metrics["validation"])
 
 
 @each_case
 def test_plain_transformers_loads_the_artifact_and_predicts_the_same(
-    task: str, method: str, tiny_encoder: Path, tmp_path: Path
+    probe: Probe, method: str, tiny_encoder: Path, tmp_path: Path
 ) -> None:
-    rows = rows_of(task)
+    rows = probe.rows
     plan = make_plan(
         tmp_path,
         tiny_encoder,
         rows[:6],
         test=rows,
-        task=task,
+        task=probe.task,
         method=method,
         n_epochs=10,
         batch_size=2,
@@ -111,36 +111,21 @@ def test_plain_transformers_loads_the_artifact_and_predicts_the_same(
     )
     outcome = train(plan, tmp_path)
     artifact = tmp_path / (outcome.result.artifact or "")
-    labels = sorted({row["label"] for row in rows})
-    model = AutoModelForSequenceClassification.from_pretrained(artifact)
-    tokenizer = AutoTokenizer.from_pretrained(artifact)
-    assert model.config.label2id == {label: index for index, label in enumerate(labels)}
-    assert model.config.problem_type == "single_label_classification"
+    probe.check_artifact(artifact, rows, outcome.result.metrics["test"])
+    assert ast.parse(usage_of((artifact / "README.md").read_text("utf-8")))
 
-    texts, truth = [row["text"] for row in rows], [row["label"] for row in rows]
-    with torch.inference_mode():
-        logits = model(**tokenizer(texts, padding=True, return_tensors="pt")).logits
-    losses = torch.nn.functional.cross_entropy(logits, torch.tensor([labels.index(label) for label in truth]))
-    scores = outcome.result.metrics["test"]
-    assert losses.item() == pytest.approx(scores["loss"], rel=1e-5)
 
-    classify: Any = pipeline(cast(Any, task), model=str(artifact))
-    predicted = [answer["label"] for answer in classify(texts)]
-    right = sum(guess == label for guess, label in zip(predicted, truth, strict=True))
-    assert right / len(rows) == scores["accuracy"]
-    matrix = [[0] * len(labels) for _ in labels]
-    for label, guess in zip(truth, predicted, strict=True):
-        matrix[labels.index(label)][labels.index(guess)] += 1
-    assert scores["confusion_matrix"] == matrix
+def usage_of(card: str) -> str:
+    return card.split("```python\n")[1].split("\n```")[0]
 
 
 @each_case
 def test_the_same_seed_gives_the_same_losses_and_another_seed_others(
-    task: str, method: str, tiny_encoder: Path, tmp_path: Path
+    probe: Probe, method: str, tiny_encoder: Path, tmp_path: Path
 ) -> None:
     def losses(name: str, seed: int) -> list[float]:
-        settings: dict[str, Any] = {"task": task, "method": method, "seed": seed, "n_epochs": 2, "batch_size": 2}
-        return train(make_plan(tmp_path / name, tiny_encoder, rows_of(task), **settings), tmp_path / name).losses
+        settings: dict[str, Any] = {"task": probe.task, "method": method, "seed": seed, "n_epochs": 2, "batch_size": 2}
+        return train(make_plan(tmp_path / name, tiny_encoder, probe.rows, **settings), tmp_path / name).losses
 
     first = losses("first", 1)
     assert first == losses("again", 1)
@@ -149,21 +134,20 @@ def test_the_same_seed_gives_the_same_losses_and_another_seed_others(
 
 @each_case
 def test_odd_texts_train_and_evaluate_without_loss_of_any(
-    task: str, method: str, tiny_encoder: Path, tmp_path: Path
+    probe: Probe, method: str, tiny_encoder: Path, tmp_path: Path
 ) -> None:
-    rows = [{"text": text, "label": f"label {index % 3}"} for index, text in enumerate(ODD_TEXTS)]
-    plan = make_plan(tmp_path, tiny_encoder, rows, rows, rows, task=task, method=method, n_epochs=2, batch_size=4)
+    rows = probe.odd_rows
+    plan = make_plan(tmp_path, tiny_encoder, rows, rows, rows, task=probe.task, method=method, n_epochs=2, batch_size=4)
     outcome = train(plan, tmp_path)
-    support = [entry["support"] for entry in outcome.result.metrics["test"]["per_class"]]
-    assert sum(support) == len(rows)
+    probe.check_count(outcome.result.metrics["test"])
     windows = [log for log in outcome.of(Log) if "overlapping windows" in log.message]
     assert {log.data["split"] for log in windows} == {"train", "validation", "test"}
-    assert windows[0].data["texts"] == 1  # the long words are one unknown token
-    assert windows[0].message.startswith("1 of 10 train texts are longer than 48 tokens")
+    assert windows[0].data[probe.noun] == probe.long
+    assert windows[0].message.startswith(f"{probe.long} of {len(rows)} train {probe.noun} are longer than 48 tokens")
 
 
 def test_events_tell_the_whole_story_in_order(tiny_encoder: Path, tmp_path: Path) -> None:
-    rows = rows_of("text-classification")
+    rows = ROWS
     plan = make_plan(tmp_path, tiny_encoder, rows, rows, rows, n_epochs=2, batch_size=2)
     outcome = train(plan, tmp_path)
     (started,) = outcome.of(Started)
@@ -185,8 +169,21 @@ def test_events_tell_the_whole_story_in_order(tiny_encoder: Path, tmp_path: Path
     assert len(table) == 1 + 8
 
 
+def test_a_task_that_predicts_slowly_watches_a_sample_and_scores_the_whole_file_at_the_end(
+    tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    monkeypatch.setattr(TextClassification, "evaluation_rows", 4)
+    plan = make_plan(tmp_path, tiny_encoder, ROWS, ROWS, n_epochs=2, batch_size=4)
+    outcome = train(plan, tmp_path)
+    scores = outcome.result.metrics["validation"]
+    assert sum(entry["support"] for entry in scores["per_class"]) == 8
+    watched = [event for event in outcome.of(Metrics) if event.split == "validation"]
+    assert len(watched) == 3  # two epochs, and the whole file with the chosen weights
+    assert watched[-1].values["loss"] == scores["loss"] != watched[-2].values["loss"]
+
+
 def test_without_a_validation_file_the_last_step_is_taken_and_that_is_said(tiny_encoder: Path, tmp_path: Path) -> None:
-    plan = make_plan(tmp_path, tiny_encoder, rows_of("text-classification"), n_epochs=2, batch_size=4)
+    plan = make_plan(tmp_path, tiny_encoder, ROWS, n_epochs=2, batch_size=4)
     outcome = train(plan, tmp_path)
     assert outcome.result.metrics == {"best_step": 4, "selected_by": "last step (no validation file)"}
     assert any("no validation file" in log.message for log in outcome.of(Log) if log.level == "warn")
@@ -194,7 +191,7 @@ def test_without_a_validation_file_the_last_step_is_taken_and_that_is_said(tiny_
 
 
 def test_texts_that_stand_in_two_splits_are_reported_with_their_rows(tiny_encoder: Path, tmp_path: Path) -> None:
-    rows = rows_of("text-classification")
+    rows = ROWS
     leaked = [rows[0] | {"text": f"  {rows[3]['text'].upper()} "}, {"text": "Fresh.", "label": "positive"}]
     plan = make_plan(tmp_path, tiny_encoder, rows, leaked, rows[4:], n_epochs=1, batch_size=4)
     warnings = [log for log in train(plan, tmp_path).of(Log) if log.data.get("code") == "leakage"]

@@ -16,7 +16,9 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from app.catalog.hyperparameters import Hyperparameters
 from app.catalog.plan import DataFile, TrainingPlan
+from app.catalog.records import RecordField
 from app.catalog.tasks import TASKS
+from app.datasets.canonical import ROW, schema_of
 from worker.protocol import Event, Metrics, Result
 from worker.training.failures import StoppedError
 from worker.training.run import run
@@ -29,7 +31,8 @@ E = TypeVar("E", bound=Event)
 
 def write_tiny_encoder(directory: Path) -> Path:
     """A random BERT with a WordPiece vocabulary of the catalogue's example words and all lower-case letters."""
-    texts = [value for task in TASKS.values() for row in task.example for value in row.values()]
+    rows = [row for task in TASKS.values() for variant in task.variants for row in variant.example]
+    texts = [text for row in rows for value in row.values() for text in _strings(value)]
     words = sorted({word for text in texts for word in text.lower().replace(",", " ").replace(".", " ").split()})
     letters = [*"abcdefghijklmnopqrstuvwxyz.,'", *(f"##{letter}" for letter in "abcdefghijklmnopqrstuvwxyz")]
     vocabulary = {token: index for index, token in enumerate([*SPECIAL, *letters, *(w for w in words if len(w) > 1)])}
@@ -63,6 +66,13 @@ def write_tiny_encoder(directory: Path) -> Path:
     model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
     return directory
+
+
+def _strings(value: object) -> list[str]:
+    """Every string in a value of a record."""
+    if isinstance(value, dict | list):
+        return [text for item in (value.values() if isinstance(value, dict) else value) for text in _strings(item)]
+    return [value] if isinstance(value, str) else []
 
 
 @dataclass(frozen=True)
@@ -104,7 +114,7 @@ def make_plan(
     seed: int = 5,
     resume_from: str | None = None,
     checkpoint_interval_s: float = 600.0,
-    task: str = "text-classification",
+    task: str | dict[str, Any] = "text-classification",
     method: str = "full",
     model: str = "local/tiny",
     **hyperparameters: Any,
@@ -113,15 +123,17 @@ def make_plan(
     (run_dir / "data").mkdir(parents=True, exist_ok=True)
     if not (run_dir / "base").exists():
         (run_dir / "base").symlink_to(base, target_is_directory=True)
+    options = {"type": task} if isinstance(task, str) else task
+    fields = TASKS[options["type"]].variant(options).fields
     files = {
-        name: None if rows is None else _write_records(run_dir, name, rows)
+        name: None if rows is None else _write_records(run_dir, name, rows, fields)
         for name, rows in (("train", train), ("validation", validation), ("test", test))
     }
     assert files["train"] is not None
     plan = TrainingPlan(
         job_id="ftjob-test",
         attempt=1,
-        task={"type": task},
+        task=options,
         adaptation={} if method == "full" else {method: {}},
         hyperparameters=Hyperparameters.model_validate({"precision": "fp32"} | hyperparameters),
         seed=seed,
@@ -138,10 +150,11 @@ def make_plan(
     return plan
 
 
-def _write_records(run_dir: Path, name: str, rows: Sequence[Row]) -> DataFile:
-    columns = {field: [row[field] for row in rows] for field in rows[0]}
+def _write_records(run_dir: Path, name: str, rows: Sequence[Row], fields: tuple[RecordField, ...]) -> DataFile:
+    """As preparation does, but without judging the values: what it refuses must not break the engine either."""
+    columns: dict[str, list[Any]] = {field.name: [row.get(field.name) for row in rows] for field in fields}
     path = run_dir / "data" / f"{name}.parquet"
-    pq.write_table(pa.table(columns | {"row": list(range(1, len(rows) + 1))}), path)
+    pq.write_table(pa.table(columns | {ROW: list(range(1, len(rows) + 1))}, schema=schema_of(fields)), path)
     return DataFile(
         path=f"data/{name}.parquet",
         file_id=f"file-{name}",

@@ -36,10 +36,9 @@ class Workbench:
             attempt=1,
             source="source",
             filename=filename,
-            task="text-classification",
             columns=columns or {},
             limits=PreparationLimits.model_validate(limits),
-            **{"model": None, "tokenizer": None, "max_length": None, **given},
+            **{"task": "text-classification", "model": None, "tokenizer": None, "max_length": None, **given},
         )
 
     def prepare(self, data: bytes, filename: str, columns: dict[str, str] | None = None, **given: Any) -> Prepared:

@@ -44,6 +44,7 @@ def test_the_report_of_a_small_file_is_complete(workbench, tmp_path):
     }
     assert {key: value for key, value in report.items() if key != "warnings"} == {
         "task": "text-classification",
+        "options": {"problem_type": "single_label_classification"},
         "filename": "a.jsonl",
         "format": "jsonl",
         "compression": None,
@@ -59,6 +60,7 @@ def test_the_report_of_a_small_file_is_complete(workbench, tmp_path):
         },
         "unused_columns": ["id"],
         "labels": {"x": 1, "y": 1},
+        "numbers": None,
         "characters": {"min": 3, "p5": 3, "p50": 3, "p95": 5, "p99": 5, "max": 5, "mean": 4.0},
         "tokens": {
             "model": "local/words",

@@ -56,13 +56,14 @@ def settle(session, blobs: DatabaseBlobStore, file: File, report: dict | None, e
     assert claimed.id == job.id
     if report is not None:
         leases.finish(session, claimed.lease_token, "succeeded", leases.Event("prepared"))
-        preparations.succeed(session, preparation.id, put(blobs, [b"parquet"]), report)
+        preparations.succeed(session, preparation.id, put(blobs, [b"parquet"]), TOLD | report)
     else:
         leases.finish(session, claimed.lease_token, "failed", leases.Event("bad"), error=error)
         preparations.fail(session, preparation.id, error)
 
 
-GOOD = {"rows": 4, "labels": {"good": 2, "bad": 2}}
+TOLD = {"task": "text-classification", "options": {"problem_type": "single_label_classification"}}
+GOOD = TOLD | {"rows": 4, "labels": {"good": 2, "bad": 2}}
 
 
 @pytest.fixture

@@ -22,7 +22,7 @@ def test_a_job_on_prepared_files_is_queued_at_once(sessions, caller, settings, u
     job = create(sessions, caller, settings, starter, upload(report=GOOD))
     assert job.status == "queued"
     assert 0 <= job.seed <= service.MAX_SEED
-    assert job.spec["task"] == {"type": "text-classification"}
+    assert job.spec["task"] == {"type": "text-classification", "problem_type": "single_label_classification"}
 
 
 def test_a_job_on_a_file_in_preparation_waits_for_it(sessions, caller, settings, upload, starter, blobs):

@@ -2,14 +2,17 @@ import errno
 from typing import Any, get_args
 
 import numpy as np
+import pyarrow as pa
 import pytest
 import torch
 from transformers import get_scheduler
 
 from app.catalog.hyperparameters import Scheduler
-from worker.training.data import Examples, Ragged, collate
+from app.catalog.plan import DataFile
+from worker.training.data import Examples, Ragged, Records, collate
+from worker.training.evaluation import rank
 from worker.training.failures import UserError, failure_of
-from worker.training.optimizer import adamw, decay_groups
+from worker.training.optimizer import Rates, adamw, decay_groups
 from worker.training.pace import Pace
 from worker.training.sampler import LengthBuckets, evaluation_batches
 from worker.training.schedule import learning_rate, warmup_steps
@@ -75,9 +78,63 @@ def test_a_batch_is_padded_to_its_longest_on_the_side_the_tokenizer_says(
 def test_biases_and_norms_do_not_decay_and_frozen_parameters_are_left_out() -> None:
     model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.LayerNorm(4), torch.nn.Linear(4, 2))
     model[2].requires_grad_(False)
-    groups = decay_groups(model, 1e-3, 0.1)
+    groups = decay_groups(model, Rates(1e-3, 1e-3, 0.1), is_head=lambda name: True)
     assert [(len(group.parameters), group.weight_decay) for group in groups] == [(1, 0.1), (3, 0.0)]
     assert adamw(groups).defaults["fused"]
+
+
+def test_a_head_has_a_rate_of_its_own() -> None:
+    model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 2))
+    groups = decay_groups(model, Rates(1e-3, 5e-2, 0.1), is_head=lambda name: name.startswith("1."))
+    assert [(group.peak_rate, group.weight_decay) for group in groups] == [
+        (1e-3, 0.1),
+        (1e-3, 0.0),
+        (5e-2, 0.1),
+        (5e-2, 0.0),
+    ]
+    assert sum(len(group.parameters) for group in groups) == 4
+
+
+def test_ragged_targets_are_padded_to_the_longest_of_the_batch_and_keep_their_type() -> None:
+    ids = Ragged.of([[1, 2, 3], [4], [5, 6]], np.int32, pad=0)
+    spans = Ragged.of([[7], [8, 9], []], np.int64, pad=-1)
+    numbers = Ragged.of([[0.5], [], [1.5, 2.5]], np.float32, pad=0.0)
+    ones = np.ones(3, dtype=np.float32)
+    dense = np.arange(6).reshape(3, 2)
+    examples = Examples(
+        {"input_ids": ids}, {"spans": spans, "numbers": numbers, "dense": dense}, ones, np.arange(3), True
+    )
+    batch = collate(examples, np.array([1, 2]), torch.device("cpu"))
+    assert batch.inputs["input_ids"].tolist() == [[0, 4], [5, 6]]
+    assert batch.targets["spans"].tolist() == [[8, 9], [-1, -1]]
+    assert batch.targets["numbers"].dtype == torch.float32
+    assert batch.targets["numbers"].tolist() == [[0.0, 0.0], [1.5, 2.5]]
+    assert batch.targets["dense"].tolist() == [[2, 3], [4, 5]]
+    assert batch.rows.tolist() == [1, 2]
+
+
+def test_a_sample_of_records_is_repeatable_and_in_order() -> None:
+    file = DataFile(path="x", file_id="x", filename="x", sha256="x", rows=100)
+    records = Records("validation", file, pa.table({"row": list(range(100))}))
+    assert records.sample(100, seed=1) is records
+    rows = records.sample(10, seed=1).column("row")
+    assert rows == sorted(rows)
+    assert len(set(rows)) == 10
+    assert rows == records.sample(10, seed=1).column("row") != records.sample(10, seed=2).column("row")
+
+
+@pytest.mark.parametrize(
+    ("metric", "lower", "better", "worse"),
+    [
+        ("f1", False, {"f1": 0.5, "loss": 2.0}, {"f1": 0.4, "loss": 1.0}),
+        ("f1", False, {"f1": 0.5, "loss": 1.0}, {"f1": 0.5, "loss": 2.0}),
+        ("perplexity", True, {"perplexity": 4.0}, {"perplexity": 5.0}),
+    ],
+)
+def test_the_best_evaluation_is_the_highest_or_lowest_and_of_equals_that_with_the_lower_loss(
+    metric: str, lower: bool, better: dict[str, float], worse: dict[str, float]
+) -> None:
+    assert rank(metric, better, lower_is_better=lower) > rank(metric, worse, lower_is_better=lower)
 
 
 def test_the_estimate_covers_the_evaluations_and_checkpoints_still_to_come() -> None:

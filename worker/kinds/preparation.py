@@ -39,6 +39,7 @@ class PreparationKind:
             source="source",
             filename=file.filename,
             task=preparation.task,
+            options=preparation.options,
             columns=preparation.columns,
             model=preparation.model,
             tokenizer=tokenizer,

@@ -11,7 +11,7 @@ from transformers import PreTrainedModel
 from worker.training.data import Batch
 from worker.training.encoder import read_weights
 from worker.training.interfaces import Objective, Task
-from worker.training.optimizer import ParameterGroup, decay_groups
+from worker.training.optimizer import ParameterGroup, Rates, decay_groups
 
 
 @dataclass(frozen=True)
@@ -27,9 +27,9 @@ class FullFineTuning:
         """Every parameter trains."""
         return model.requires_grad_(True)
 
-    def parameter_groups(self, model: torch.nn.Module, peak_rate: float, weight_decay: float) -> list[ParameterGroup]:
-        """One rate for all."""
-        return decay_groups(model, peak_rate, weight_decay)
+    def parameter_groups(self, task: Task, model: torch.nn.Module, rates: Rates) -> list[ParameterGroup]:
+        """One rate for the body, one for the head."""
+        return decay_groups(model, rates, task.is_head)
 
     def objective(self, task: Task, model: torch.nn.Module, batch: Batch) -> Objective:
         """The task's own loss."""

@@ -2,8 +2,9 @@
 
 import unicodedata
 from collections import Counter
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
+from pathlib import Path
 from typing import Self, cast
 
 import numpy as np
@@ -14,8 +15,8 @@ from torch.nn import functional
 from transformers import AutoModelForSequenceClassification, PreTrainedModel, PreTrainedTokenizerBase
 
 from worker.protocol import Log
-from worker.training.data import Batch, Examples, Records, tokenize
-from worker.training.encoder import BaseModelFiles, load_weights
+from worker.training.data import Batch, Examples, Records, overlapping_windows, tokenize
+from worker.training.encoder import CLASSIFIERS, BaseModelFiles, load_weights, replaced_head
 from worker.training.failures import UserError
 from worker.training.interfaces import Objective, Scores
 from worker.training.metrics import classification_detail, classification_values
@@ -87,7 +88,21 @@ class TextClassification:
                 )
         return logs
 
-    def load_model(self, base: BaseModelFiles) -> PreTrainedModel:
+    @property
+    def head_rate_factor(self) -> float:
+        """A linear head learns well at the body's rate."""
+        return 1.0
+
+    def is_head(self, parameter: str) -> bool:
+        """What stands beside the body."""
+        return parameter.startswith(CLASSIFIERS)
+
+    @property
+    def evaluation_rows(self) -> int | None:
+        """A forward pass over all of them is fast."""
+        return None
+
+    def load_model(self, base: BaseModelFiles, tell: Callable[[Log], None]) -> PreTrainedModel:
         """The body with a fresh classification head, unless the base has one for exactly these labels."""
         model = load_weights(
             base,
@@ -98,7 +113,10 @@ class TextClassification:
             problem_type="single_label_classification",
         )
         trained_labels = [label for _, label in sorted((base.config.id2label or {}).items())]
-        if base.has_head("ForSequenceClassification") and trained_labels != self.labels:
+        kept = base.has_head("ForSequenceClassification") and trained_labels == self.labels
+        if (log := replaced_head(base, kept=kept)) is not None:
+            tell(log)
+        if base.has_head("ForSequenceClassification") and not kept:
             # As many labels but others: the head's rows would fit, and mean something else.
             fresh = cast(PreTrainedModel, AutoModelForSequenceClassification.from_config(model.config))
             fresh.base_model.load_state_dict(model.base_model.state_dict())
@@ -121,6 +139,10 @@ class TextClassification:
             pad_left=tokenizer.padding_side == "left",
         )
 
+    def windows_log(self, records: Records, examples: Examples, max_length: int) -> Log | None:
+        """Long texts are read whole, in windows."""
+        return overlapping_windows(records, examples, max_length)
+
     def objective(self, model: torch.nn.Module, batch: Batch) -> Objective:
         """Cross-entropy with label smoothing; also the weighted count of right windows."""
         logits = model(**batch.inputs).logits
@@ -141,12 +163,23 @@ class TextClassification:
         np.add.at(logits, examples.record, windows)
         logits /= count[:, None]
         truth = np.zeros(len(count), dtype=np.int64)
-        truth[examples.record] = examples.targets["label"]
+        truth[examples.record] = examples.dense("label")
         shifted = logits - logits.max(axis=1, keepdims=True)
         log_likelihood = shifted[np.arange(len(truth)), truth] - np.log(np.exp(shifted).sum(axis=1))
         predicted = logits.argmax(axis=1)
         values = classification_values(truth, predicted) | {"loss": float(-log_likelihood.mean())}
         return Scores(values, classification_detail(truth, predicted, self.label_names, self.seed))
+
+    def usage(self) -> str:
+        """The pipeline of the task."""
+        return (
+            "from transformers import pipeline\n\n"
+            'classify = pipeline("text-classification", model="path/to/this/directory")\n'
+            'classify("A text to classify.")'
+        )
+
+    def add_files(self, directory: Path) -> None:
+        """Weights, configuration and tokenizer are enough."""
 
 
 def _normalised(text: str) -> str:

@@ -32,6 +32,8 @@ class Provenance:
     hyperparameters: dict[str, Any]
     files: dict[str, DataFile]
     labels: list[str] | None
+    headline: tuple[str, ...]
+    usage: str
 
 
 def write_artifact(
@@ -98,14 +100,14 @@ def model_card(provenance: Provenance, metrics: dict[str, Any]) -> str:
         )
         for split in ("validation", "test")
         if split in metrics
-        for name in ("accuracy", "f1_macro")
+        for name in provenance.headline
         if name in metrics[split]
     ]
     front = ModelCardData(
         library_name="transformers",
         pipeline_tag=task,
         tags=["tailor", "fine-tuned"],
-        metrics=["accuracy", "f1"],
+        metrics=list(provenance.headline),
         model_name=provenance.model,
         eval_results=results or None,
     )
@@ -128,9 +130,7 @@ seed {provenance.seed}).
 {labels}## Use
 
 ```python
-from transformers import pipeline
-
-classify = pipeline("{task}", model="path/to/this/directory")
+{provenance.usage}
 ```
 
 ## Results

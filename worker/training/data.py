@@ -9,11 +9,12 @@ import numpy as np
 import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
-from numpy.typing import NDArray
-from tokenizers import Tokenizer
+from numpy.typing import DTypeLike, NDArray
+from tokenizers import Encoding, Tokenizer
 from transformers import PreTrainedTokenizerBase
 
 from app.catalog.plan import DataFile
+from worker.protocol import Log
 
 TEXTS_PER_CALL = 4096  # a call's Python lists are freed before the next: memory stays at the flat arrays
 
@@ -30,6 +31,14 @@ class Records:
         """A column as Python values."""
         return self.table.column(name).to_pylist()
 
+    def sample(self, count: int, seed: int) -> "Records":
+        """So many records at random, in their order; all of them where there are no more."""
+        rows = self.table.num_rows
+        if rows <= count:
+            return self
+        chosen = np.sort(np.random.default_rng(seed).choice(rows, count, replace=False))
+        return Records(self.split, self.file, self.table.take(pa.array(chosen)))
+
 
 def read_records(split: str, file: DataFile, run_dir: Path) -> Records:
     """The split's Parquet file, whole."""
@@ -41,17 +50,34 @@ def read_records(split: str, file: DataFile, run_dir: Path) -> Records:
 class Ragged:
     """Rows of unequal length: row i is `values[offsets[i]:offsets[i + 1]]`; `pad` fills a batch up."""
 
-    values: NDArray[np.int32]
+    values: NDArray[Any]
     offsets: NDArray[np.int64]
-    pad: int
+    pad: float
 
-    def matrix(self, rows: NDArray[np.int64], width: int, left: bool) -> NDArray[np.int64]:
-        """Rows as a matrix [len(rows), width], padded on the right, or on the left."""
+    @classmethod
+    def of(cls, rows: Sequence[Sequence[float] | NDArray[Any]], dtype: DTypeLike, pad: float) -> "Ragged":
+        """From rows as they are."""
+        offsets = np.concatenate([[0], np.cumsum([len(row) for row in rows])]).astype(np.int64)
+        flat = [np.asarray(row, dtype=dtype) for row in rows]
+        return cls(np.concatenate(flat) if flat else np.empty(0, dtype), offsets, pad)
+
+    @property
+    def lengths(self) -> NDArray[np.int64]:
+        """Length of every row."""
+        return np.diff(self.offsets)
+
+    def row(self, index: int) -> NDArray[Any]:
+        """One row, without padding."""
+        return self.values[self.offsets[index] : self.offsets[index + 1]]
+
+    def matrix(self, rows: NDArray[np.int64], width: int, left: bool) -> NDArray[Any]:
+        """Rows as a matrix [len(rows), width], padded on the right, or on the left. Integers become int64."""
         starts = self.offsets[rows]
         lengths = self.offsets[rows + 1] - starts
         columns = np.arange(width)[None, :] - ((width - lengths)[:, None] if left else 0)
         inside = (columns >= 0) & (columns < lengths[:, None])
-        matrix = np.full((len(rows), width), self.pad, dtype=np.int64)
+        kind = np.int64 if np.issubdtype(self.values.dtype, np.integer) else self.values.dtype
+        matrix = np.full((len(rows), width), self.pad, dtype=kind)
         matrix[inside] = self.values[(starts[:, None] + columns)[inside]]
         return matrix
 
@@ -60,12 +86,13 @@ class Ragged:
 class Examples:
     """What a forward pass sees: `count` windows of records.
 
-    `inputs` are the model's token inputs by argument name; `targets` one number a window; `weight` is its share in the
-    loss; `record` says which record (0-based) it is a window of.
+    `inputs` are the model's token inputs by argument name, of one length a window. `targets` are whatever the task
+    compares or looks up by: arrays [windows, ...], or ragged rows, padded on the right to their longest in a batch.
+    `weight` is a window's share in the loss; `record` says which record (0-based) it is a window of.
     """
 
     inputs: dict[str, Ragged]
-    targets: dict[str, NDArray[np.int64]]
+    targets: dict[str, NDArray[Any] | Ragged]
     weight: NDArray[np.float32]
     record: NDArray[np.int64]
     pad_left: bool
@@ -78,16 +105,32 @@ class Examples:
     @property
     def lengths(self) -> NDArray[np.int64]:
         """Tokens of every window."""
-        return np.diff(self.inputs["input_ids"].offsets)
+        return self.inputs["input_ids"].lengths
+
+    def dense(self, name: str) -> NDArray[Any]:
+        """A target that is an array."""
+        target = self.targets[name]
+        assert isinstance(target, np.ndarray)
+        return target
+
+    def ragged(self, name: str) -> Ragged:
+        """A target of unequal rows."""
+        target = self.targets[name]
+        assert isinstance(target, Ragged)
+        return target
 
 
 @dataclass(frozen=True)
 class Batch:
-    """Tensors on the device. `inputs` [batch, tokens] are the model's arguments; `targets` and `weight` are [batch]."""
+    """Tensors on the device: `inputs` [batch, tokens] are the model's arguments, `weight` is [batch].
+
+    `targets` are [batch, ...], ragged ones [batch, longest]. `rows` are the windows' numbers in their `Examples`.
+    """
 
     inputs: dict[str, torch.Tensor]
     targets: dict[str, torch.Tensor]
     weight: torch.Tensor
+    rows: NDArray[np.int64]
 
 
 def collate(examples: Examples, rows: NDArray[np.int64], device: torch.device) -> Batch:
@@ -102,9 +145,16 @@ def collate(examples: Examples, rows: NDArray[np.int64], device: torch.device) -
     inputs["attention_mask"] = mask.astype(np.int64)
     return Batch(
         inputs={name: _to_device(array, device) for name, array in inputs.items()},
-        targets={name: _to_device(array[rows], device) for name, array in examples.targets.items()},
+        targets={name: _to_device(_rows_of(target, rows), device) for name, target in examples.targets.items()},
         weight=_to_device(examples.weight[rows], device),
+        rows=rows,
     )
+
+
+def _rows_of(target: NDArray[Any] | Ragged, rows: NDArray[np.int64]) -> NDArray[Any]:
+    if isinstance(target, Ragged):
+        return target.matrix(rows, int(target.lengths[rows].max(initial=0)), left=False)
+    return target[rows]
 
 
 def _to_device(array: NDArray[Any], device: torch.device) -> torch.Tensor:
@@ -114,41 +164,70 @@ def _to_device(array: NDArray[Any], device: torch.device) -> torch.Tensor:
 
 @dataclass(frozen=True)
 class Windows:
-    """Tokenised texts. A longer text is several windows, each sharing a quarter with the one before."""
+    """Tokenised texts. A longer text is several windows, each sharing tokens with the one before."""
 
     inputs: dict[str, Ragged]
     record: NDArray[np.int64]
     windows_of: NDArray[np.int64]  # [texts]
 
-    @property
-    def long_texts(self) -> int:
-        """How many texts did not fit into one window."""
-        return int((self.windows_of > 1).sum())
+
+class WindowCollector:
+    """Keeps the windows of texts as flat arrays; what Python made of them is freed as they come."""
+
+    def __init__(self, tokenizer: PreTrainedTokenizerBase) -> None:
+        self._pad = cast(int, tokenizer.pad_token_id)
+        # A tokenizer without special tokens maps an empty text to nothing; a model needs one position to look at.
+        self._empty = cast(int, self._pad if tokenizer.eos_token_id is None else tokenizer.eos_token_id)
+        self._type_ids = "token_type_ids" in tokenizer.model_input_names
+        self._type_pad: int = tokenizer.pad_token_type_id
+        self._ids: list[NDArray[np.int32]] = []
+        self._types: list[NDArray[np.int32]] = []
+        self._windows_of: list[int] = []
+
+    def add(self, windows: Sequence[Encoding]) -> None:
+        """Take the windows of the next text."""
+        self._windows_of.append(len(windows))
+        for window in windows:
+            self._ids.append(np.array(window.ids or [self._empty], dtype=np.int32))
+            if self._type_ids:
+                self._types.append(np.array(window.type_ids or [0], dtype=np.int32))
+
+    def build(self) -> Windows:
+        """Everything taken so far."""
+        inputs = {"input_ids": Ragged.of(self._ids, np.int32, self._pad)}
+        if self._type_ids:
+            inputs["token_type_ids"] = Ragged.of(self._types, np.int32, self._type_pad)
+        windows_of = np.array(self._windows_of, dtype=np.int64)
+        return Windows(inputs, np.repeat(np.arange(len(windows_of)), windows_of), windows_of)
+
+
+def windowing_tokenizer(tokenizer: PreTrainedTokenizerBase, max_length: int, stride: int) -> Tokenizer:
+    """A copy of the fast tokenizer that cuts longer texts into windows sharing `stride` tokens."""
+    backend = Tokenizer.from_str(cast(Tokenizer, tokenizer.backend_tokenizer).to_str())
+    backend.no_padding()
+    backend.enable_truncation(max_length, stride=stride)
+    return backend
 
 
 def tokenize(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase, max_length: int) -> Windows:
-    """Every text in windows of at most `max_length` tokens, special tokens included."""
-    backend = Tokenizer.from_str(cast(Tokenizer, tokenizer.backend_tokenizer).to_str())
-    backend.no_padding()
-    backend.enable_truncation(max_length, stride=max_length // 4)
-    type_ids = "token_type_ids" in tokenizer.model_input_names
-    # A tokenizer without special tokens maps an empty text to nothing; a model needs one position to look at.
-    pad = cast(int, tokenizer.pad_token_id)
-    empty = cast(int, pad if tokenizer.eos_token_id is None else tokenizer.eos_token_id)
-    ids: list[NDArray[np.int32]] = []
-    types: list[NDArray[np.int32]] = []
-    windows_of = np.empty(len(texts), dtype=np.int64)
+    """Every text in windows of at most `max_length` tokens, special tokens included, that share a quarter."""
+    backend = windowing_tokenizer(tokenizer, max_length, max_length // 4)
+    collector = WindowCollector(tokenizer)
     for start in range(0, len(texts), TEXTS_PER_CALL):
-        chunk = list(texts[start : start + TEXTS_PER_CALL])
-        for index, encoding in enumerate(backend.encode_batch_fast(chunk), start):
-            windows = [encoding, *encoding.overflowing]
-            windows_of[index] = len(windows)
-            for window in windows:
-                ids.append(np.array(window.ids or [empty], dtype=np.int32))
-                if type_ids:
-                    types.append(np.array(window.type_ids or [0], dtype=np.int32))
-    offsets = np.concatenate([[0], np.cumsum([len(row) for row in ids])]).astype(np.int64)
-    inputs = {"input_ids": Ragged(np.concatenate(ids), offsets, pad)}
-    if type_ids:
-        inputs["token_type_ids"] = Ragged(np.concatenate(types), offsets, tokenizer.pad_token_type_id)
-    return Windows(inputs, np.repeat(np.arange(len(texts)), windows_of), windows_of)
+        for encoding in backend.encode_batch_fast(list(texts[start : start + TEXTS_PER_CALL])):
+            collector.add([encoding, *encoding.overflowing])
+    return collector.build()
+
+
+def overlapping_windows(records: Records, examples: Examples, max_length: int, noun: str = "texts") -> Log | None:
+    """What to tell of records that did not fit into one window; None if all did."""
+    rows = records.table.num_rows
+    windows_of = np.bincount(examples.record, minlength=rows)
+    long = windows_of > 1
+    if not long.any():
+        return None
+    return Log(
+        f"{int(long.sum())} of {rows} {records.split} {noun} are longer than {max_length} tokens. They are read "
+        f"in {int(windows_of[long].sum())} overlapping windows; nothing is cut off.",
+        data={"split": records.split, noun: int(long.sum()), "windows": examples.count, "max_length": max_length},
+    )

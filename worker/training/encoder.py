@@ -9,10 +9,24 @@ from safetensors import SafetensorError
 from tokenizers import Tokenizer
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from worker.protocol import Log
 from worker.training.failures import UserError, failure_of
 
 # Positions of these are counted from padding_idx + 1, so two of them are never reached.
 OFFSET_POSITIONS = ("camembert", "mpnet", "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl")
+# How the classes of Transformers name what they put on the body to classify texts or tokens.
+CLASSIFIERS = (
+    "classifier.",
+    "pre_classifier.",
+    "pooler.",
+    "score.",
+    "head.",
+    "logits_proj.",
+    "sequence_summary.",
+    "crf.",
+)
+# Heads that pretraining leaves behind; nobody misses them.
+PRETRAINING_HEADS = ("ForMaskedLM", "ForPreTraining", "LMHeadModel", "ForCausalLM", "Model")
 UNBOUNDED_WINDOW = 512  # `auto` for a model with relative positions, whose own window has no end
 
 
@@ -86,6 +100,17 @@ def open_base(id_: str, directory: Path, model_types: frozenset[str]) -> BaseMod
     backend.no_truncation()
     backend.no_padding()
     return BaseModelFiles(id_, directory, config, tokenizer, _window_limit(config, tokenizer))
+
+
+def replaced_head(base: BaseModelFiles, *, kept: bool) -> Log | None:
+    """What to tell of a fine-tuned base model whose head a new one takes the place of; None where nothing is lost."""
+    trained = [name for name in base.config.architectures or [] if not name.endswith(PRETRAINING_HEADS)]
+    if kept or not trained:
+        return None
+    labels = [str(label) for _, label in sorted((base.config.id2label or {}).items())]
+    of = f" with the labels {', '.join(map(repr, labels[:10]))}{' …' if len(labels) > 10 else ''}" if labels else ""
+    message = f"The base model's head ({trained[0]}{of}) does not fit this task; a new one is trained on the same body."
+    return Log(message, data={"code": "head_replaced", "architecture": trained[0], "labels": labels[:100]})
 
 
 def _complete_padding(id_: str, config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> None:

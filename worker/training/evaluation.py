@@ -2,11 +2,10 @@
 
 import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
+from typing import Any
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 
 from worker.protocol import Event, Phase
 from worker.training.data import Examples, Records, collate
@@ -32,7 +31,7 @@ def evaluate(
 
     Tells how far it is every second: a long evaluation is progress too.
     """
-    predictions: list[NDArray[np.float32] | None] = [None] * examples.count
+    predictions: list[Any] = [None] * examples.count
     done, told_at = 0, now()
     model.eval()
     try:
@@ -48,7 +47,7 @@ def evaluate(
                     told_at = now()
     finally:
         model.train()
-    scores = task.score(records, examples, _complete(predictions))
+    scores = task.score(records, examples, predictions)
     if broken := [name for name, value in scores.values.items() if not math.isfinite(value)]:
         raise UserError(
             "loss_not_finite",
@@ -59,5 +58,7 @@ def evaluate(
     return scores
 
 
-def _complete(predictions: Sequence[NDArray[np.float32] | None]) -> list[NDArray[np.float32]]:
-    return [prediction for prediction in predictions if prediction is not None]
+def rank(metric: str, values: dict[str, float], *, lower_is_better: bool) -> tuple[float, float]:
+    """What evaluations are compared by, the greater the better. Ties go to the lower loss."""
+    value = values[metric]
+    return -value if lower_is_better else value, -values.get("loss", 0.0)

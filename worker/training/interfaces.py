@@ -1,18 +1,17 @@
 """The two axes of the engine. The loop drives a `Task` and a `Method` and knows nothing of either.
 
-A task owns records, labels, head, loss, decoding and metrics. A method owns which parameters train, what is injected,
-which extra losses and data take part and what is saved. The catalogue names implementations as `module:Class`.
+A task owns records, labels, windows, head, loss, decoding, metrics and what makes its artifact usable. A method owns
+which parameters train, what is injected, which extra losses and data take part and what is saved. The catalogue names
+implementations as `module:Class`.
 """
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
 from typing import Any, Protocol, Self, cast
 
-import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import BaseModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
@@ -21,7 +20,7 @@ from app.catalog.tasks import TaskSpec
 from worker.protocol import Log
 from worker.training.data import Batch, Examples, Records
 from worker.training.encoder import BaseModelFiles
-from worker.training.optimizer import ParameterGroup
+from worker.training.optimizer import ParameterGroup, Rates
 
 
 @dataclass(frozen=True)
@@ -61,28 +60,54 @@ class Task(Protocol):
         """Labels in the order of their ids."""
         ...
 
+    @property
+    def head_rate_factor(self) -> float:
+        """Factor on the learning rate of the head's parameters when the job does not say."""
+        ...
+
+    def is_head(self, parameter: str) -> bool:
+        """Whether a parameter, by its name in the model, belongs to the head that this task put on the body."""
+        ...
+
+    @property
+    def evaluation_rows(self) -> int | None:
+        """Most rows that an evaluation during training looks at, where predicting is slow; None: all."""
+        ...
+
     def remarks(self, splits: Mapping[str, Records]) -> list[Log]:
         """What the owner of the data should know although training can go on."""
         ...
 
-    def load_model(self, base: BaseModelFiles) -> PreTrainedModel:
-        """The pretrained body with this task's head, in fp32."""
+    def load_model(self, base: BaseModelFiles, tell: Callable[[Log], None]) -> PreTrainedModel:
+        """The pretrained body with this task's head, in fp32. Tells when a head that was there is replaced."""
         ...
 
     def encode(self, records: Records, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Examples:
         """Records as windows of tokens with targets and weights."""
         ...
 
+    def windows_log(self, records: Records, examples: Examples, max_length: int) -> Log | None:
+        """What to tell of records that did not fit into the model's window."""
+        ...
+
     def objective(self, model: torch.nn.Module, batch: Batch) -> Objective:
         """Training loss of a batch."""
         ...
 
-    def predict(self, model: torch.nn.Module, batch: Batch) -> Sequence[NDArray[np.float32]]:
-        """What `score` needs of every window of the batch."""
+    def predict(self, model: torch.nn.Module, batch: Batch) -> Sequence[Any]:
+        """What `score` needs of every window of the batch: anything, as long as it is on the CPU and small."""
         ...
 
-    def score(self, records: Records, examples: Examples, predictions: Sequence[NDArray[np.float32]]) -> Scores:
+    def score(self, records: Records, examples: Examples, predictions: Sequence[Any]) -> Scores:
         """Metrics of a split; `predictions` are in the order of `examples`."""
+        ...
+
+    def usage(self) -> str:
+        """Python for the model card that loads the model from `path/to/this/directory` and uses it."""
+        ...
+
+    def add_files(self, directory: Path) -> None:
+        """Complete a directory that holds weights, configuration and tokenizer, so that it works without Tailor."""
         ...
 
 
@@ -98,7 +123,7 @@ class Method(Protocol):
         """Inject and freeze. What requires a gradient afterwards is what trains and what a checkpoint holds."""
         ...
 
-    def parameter_groups(self, model: torch.nn.Module, peak_rate: float, weight_decay: float) -> list[ParameterGroup]:
+    def parameter_groups(self, task: Task, model: torch.nn.Module, rates: Rates) -> list[ParameterGroup]:
         """What trains, and how."""
         ...
 

@@ -16,7 +16,7 @@ from app.catalog.hyperparameters import Scheduler
 from worker.protocol import Event, Metrics, Progress
 from worker.training.checkpoint import Best, TrainState
 from worker.training.data import Examples, Records, collate
-from worker.training.evaluation import evaluate
+from worker.training.evaluation import evaluate, rank
 from worker.training.failures import StoppedError, UserError
 from worker.training.interfaces import Method, Task
 from worker.training.optimizer import ParameterGroup
@@ -35,13 +35,15 @@ class Split:
     task: Task
     tokenizer: PreTrainedTokenizerBase
     max_length: int
-    announce: Callable[[Records, Examples], None]
+    emit: Callable[[Event], None]
 
     @cached_property
     def examples(self) -> Examples:
         """The records as the model sees them."""
         examples = self.task.encode(self.records, self.tokenizer, self.max_length)
-        self.announce(self.records, examples)
+        log = self.task.windows_log(self.records, examples, self.max_length)
+        if log is not None:
+            self.emit(log)
         return examples
 
 
@@ -58,6 +60,7 @@ class LoopSettings:
     log_interval: int  # steps between rows of training metrics
     patience: int | None
     selection_metric: str
+    lower_is_better: bool
 
 
 @dataclass(frozen=True)
@@ -258,7 +261,7 @@ def _milestone(engine: Engine, settings: LoopSettings, state: TrainState) -> Non
         engine.emit(Metrics("validation", state.step, epoch, scores.values))
         row = {f"valid_{name}": value for name, value in scores.values.items()}
         state.history.append({"step": float(state.step), "epoch": epoch} | row)
-        if state.best is None or _rank(settings, scores.values) > _rank(settings, state.best.values):
+        if state.best is None or _beats(settings, scores.values, state.best.values):
             state.best = Best(state.step, scores.values, scores.detail)
             state.evaluations_without_gain = 0
         else:
@@ -266,8 +269,9 @@ def _milestone(engine: Engine, settings: LoopSettings, state: TrainState) -> Non
     state.milestone = state.step
 
 
-def _rank(settings: LoopSettings, values: dict[str, float]) -> tuple[float, float]:
-    return values[settings.selection_metric], -values["loss"]
+def _beats(settings: LoopSettings, values: dict[str, float], best: dict[str, float]) -> bool:
+    name, lower = settings.selection_metric, settings.lower_is_better
+    return rank(name, values, lower_is_better=lower) > rank(name, best, lower_is_better=lower)
 
 
 def _out_of_patience(settings: LoopSettings, state: TrainState) -> bool:

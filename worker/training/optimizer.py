@@ -1,5 +1,6 @@
 """AdamW over a method's parameter groups."""
 
+from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -14,12 +15,27 @@ class ParameterGroup:
     weight_decay: float
 
 
-def decay_groups(model: torch.nn.Module, peak_rate: float, weight_decay: float) -> list[ParameterGroup]:
-    """What trains, in two groups: matrices decay, biases and norm weights (one dimension) do not."""
-    trained = [parameter for parameter in model.parameters() if parameter.requires_grad]
+@dataclass(frozen=True)
+class Rates:
+    """Peak learning rates of the body and of a task's head, and the weight decay of both."""
+
+    body: float
+    head: float
+    weight_decay: float
+
+
+def decay_groups(model: torch.nn.Module, rates: Rates, is_head: Callable[[str], bool]) -> list[ParameterGroup]:
+    """What trains: matrices decay, biases and norm weights (one dimension) do not; the head has a rate of its own."""
+    trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
+    different = rates.head != rates.body
     groups = [
-        ParameterGroup(tuple(p for p in trained if p.ndim >= 2), peak_rate, weight_decay),
-        ParameterGroup(tuple(p for p in trained if p.ndim < 2), peak_rate, 0.0),
+        ParameterGroup(
+            tuple(p for name, p in trained if (p.ndim >= 2) == decays and (different and is_head(name)) == head),
+            rates.head if head else rates.body,
+            rates.weight_decay if decays else 0.0,
+        )
+        for head in (False, True)
+        for decays in (True, False)
     ]
     return [group for group in groups if group.parameters]
 

@@ -2,8 +2,9 @@
 
 import threading
 from collections.abc import Callable, Mapping
+from dataclasses import replace
 from pathlib import Path
-from typing import Any
+from typing import Any, Literal
 
 import torch
 from accelerate import Accelerator
@@ -16,14 +17,14 @@ from app.catalog.tasks import TASKS
 from worker.protocol import CHECKPOINTS, Event, Log, Metrics, Result, Started, checkpoint_name
 from worker.training.artifact import Provenance, write_artifact, write_step_metrics
 from worker.training.checkpoint import TrainState
-from worker.training.data import Examples, Records, read_records
+from worker.training.data import Examples, read_records
 from worker.training.device import bound_memory, check_precision, fast_precision, keep_freed_memory, seed_generators
 from worker.training.encoder import BaseModelFiles, check_max_length, open_base
 from worker.training.evaluation import evaluate
 from worker.training.failures import UserError
-from worker.training.interfaces import method_class, task_class
+from worker.training.interfaces import Task, method_class, task_class
 from worker.training.loop import Engine, LoopSettings, Split, fit
-from worker.training.optimizer import adamw
+from worker.training.optimizer import Rates, adamw
 from worker.training.sampler import LengthBuckets
 from worker.training.schedule import warmup_steps
 from worker.training.store import Store
@@ -38,6 +39,7 @@ def run(plan: TrainingPlan, run_dir: Path, emit: Callable[[Event], None], stop: 
     if plan.memory_bytes is not None:
         bound_memory(plan.memory_bytes)
     spec, method_spec = TASKS[plan.task["type"]], _method_spec(plan)
+    variant = spec.variant(plan.task)
     asked = plan.hyperparameters
     files = {"train": plan.train, "validation": plan.validation, "test": plan.test}
     splits = {name: read_records(name, file, run_dir) for name, file in files.items() if file is not None}
@@ -64,16 +66,14 @@ def run(plan: TrainingPlan, run_dir: Path, emit: Callable[[Event], None], stop: 
         emit(log)
 
     seed_generators(plan.seed)
-    model = method.adapt(task.load_model(base))
+    model = method.adapt(task.load_model(base, emit))
     max_length = asked.max_length if asked.max_length != "auto" else base.window
     check_max_length(max_length, base)
 
-    def announce(records: Records, examples: Examples) -> None:
-        _announce_windows(records, examples, max_length, emit)
-
-    encoded = {name: Split(records, task, base.tokenizer, max_length, announce) for name, records in splits.items()}
+    encoded = {name: Split(records, task, base.tokenizer, max_length, emit) for name, records in splits.items()}
+    watched = _watched(encoded.get("validation"), task.evaluation_rows, plan.seed)
     train = encoded["train"].examples
-    chosen = _resolve(asked, train, base, model)
+    chosen = _resolve(asked, train, base, model, task)
     sampler = LengthBuckets(train.lengths, chosen.batch_size, chosen.gradient_accumulation_steps, plan.seed)
     total_steps = chosen.n_epochs * sampler.steps_per_epoch
     if chosen.max_steps is not None:
@@ -81,7 +81,8 @@ def run(plan: TrainingPlan, run_dir: Path, emit: Callable[[Event], None], stop: 
 
     accelerator = Accelerator(mixed_precision={"fp32": "no"}.get(chosen.precision, chosen.precision))
     model.to(accelerator.device)
-    groups = method.parameter_groups(model, chosen.peak_learning_rate, chosen.weight_decay)
+    rates = Rates(chosen.peak_learning_rate, chosen.peak_head_learning_rate, chosen.weight_decay)
+    groups = method.parameter_groups(task, model, rates)
     optimizer = adamw(groups)
     prepared, prepared_optimizer = accelerator.prepare(model, optimizer)
     engine = Engine(
@@ -93,7 +94,7 @@ def run(plan: TrainingPlan, run_dir: Path, emit: Callable[[Event], None], stop: 
         method=method,
         sampler=sampler,
         train=encoded["train"],
-        validation=encoded.get("validation"),
+        validation=watched,
         test_rows=splits["test"].table.num_rows if "test" in splits else 0,
         emit=emit,
         stop=stop,
@@ -107,13 +108,15 @@ def run(plan: TrainingPlan, run_dir: Path, emit: Callable[[Event], None], stop: 
         checkpoint_interval_s=plan.checkpoint_interval_s,
         log_interval=-(-total_steps // TRAINING_ROWS_IN_METRICS),
         patience=chosen.early_stopping_patience,
-        selection_metric=spec.selection_metric,
+        selection_metric=variant.selection_metric,
+        lower_is_better=variant.lower_is_better,
     )
     store = Store(
         directory=run_dir / CHECKPOINTS,
         run_dir=run_dir,
         identity=_identity(plan, chosen),
         base=base,
+        task=task,
         method=method,
         model=model,
         optimizer=optimizer,
@@ -133,11 +136,21 @@ def run(plan: TrainingPlan, run_dir: Path, emit: Callable[[Event], None], stop: 
     )
     fit(engine, settings, state, lambda: store.save(state))
 
+    def score(name: Literal["validation", "test"]) -> dict[str, Any]:
+        """Scores of the chosen weights on a whole split."""
+        split = encoded[name]
+        scores = evaluate(task, prepared, accelerator.device, split.records, split.examples, stop, emit)
+        epoch = round(best_step / sampler.steps_per_epoch, 4)
+        emit(Metrics(name, best_step, epoch, scores.values))
+        return scores.values | scores.detail
+
     metrics: dict[str, Any] = {}
+    best_step = state.step if state.best is None else state.best.step
     if state.best is not None:
-        metrics["validation"] = state.best.values | state.best.detail
         if state.best.step != state.step:
             method.load(model, store.directory / checkpoint_name(state.best.step) / "model")
+        whole = watched is encoded["validation"]
+        metrics["validation"] = state.best.values | state.best.detail if whole else score("validation")
     else:
         emit(
             Log(
@@ -146,13 +159,9 @@ def run(plan: TrainingPlan, run_dir: Path, emit: Callable[[Event], None], stop: 
                 level="warn",
             )
         )
-    best_step = state.step if state.best is None else state.best.step
     if "test" in encoded:
-        test = encoded["test"]
-        scores = evaluate(task, prepared, accelerator.device, test.records, test.examples, stop, emit)
-        emit(Metrics("test", best_step, round(best_step / sampler.steps_per_epoch, 4), scores.values))
-        metrics["test"] = scores.values | scores.detail
-    selected_by = "last step (no validation file)" if state.best is None else f"validation {spec.selection_metric}"
+        metrics["test"] = score("test")
+    selected_by = "last step (no validation file)" if state.best is None else f"validation {variant.selection_metric}"
     metrics |= {"best_step": best_step, "selected_by": selected_by}
 
     provenance = Provenance(
@@ -165,6 +174,8 @@ def run(plan: TrainingPlan, run_dir: Path, emit: Callable[[Event], None], stop: 
         hyperparameters=chosen.model_dump(),
         files={name: records.file for name, records in splits.items()},
         labels=task.labels,
+        headline=variant.headline,
+        usage=task.usage(),
     )
     artifact = write_artifact(run_dir, provenance, metrics, store.write_model)
     write_step_metrics(run_dir / STEP_METRICS, state.history)
@@ -192,8 +203,15 @@ def _method_spec(plan: TrainingPlan) -> MethodSpec:
     return METHODS[names[0]]
 
 
+def _watched(validation: Split | None, rows: int | None, seed: int) -> Split | None:
+    """What is evaluated during training: the validation file, or a sample of it where predicting is slow."""
+    if validation is None or rows is None or validation.records.table.num_rows <= rows:
+        return validation
+    return replace(validation, records=validation.records.sample(rows, seed))
+
+
 def _resolve(
-    asked: Hyperparameters, train: Examples, base: BaseModelFiles, model: PreTrainedModel
+    asked: Hyperparameters, train: Examples, base: BaseModelFiles, model: PreTrainedModel, task: Task
 ) -> ResolvedHyperparameters:
     chosen = resolve(
         asked,
@@ -202,6 +220,7 @@ def _resolve(
             hidden_size=int(getattr(model.config, "hidden_size", 768)),
             model_window=base.window,
             fast_precision=fast_precision(),
+            head_rate_factor=task.head_rate_factor,
         ),
     )
     check_precision(chosen.precision)
@@ -221,21 +240,6 @@ def _identity(plan: TrainingPlan, chosen: ResolvedHyperparameters) -> dict[str, 
         **{f"{name}_sha256": None if file is None else file.sha256 for name, file in files.items()},
         **hyperparameters,
     }
-
-
-def _announce_windows(records: Records, examples: Examples, max_length: int, emit: Callable[[Event], None]) -> None:
-    rows = records.table.num_rows
-    if examples.count == rows:
-        return
-    windows_of = torch.bincount(torch.from_numpy(examples.record)).numpy()
-    long_texts = int((windows_of > 1).sum())
-    emit(
-        Log(
-            f"{long_texts} of {rows} {records.split} texts are longer than {max_length} tokens. They are read "
-            f"in {int(windows_of[windows_of > 1].sum())} overlapping windows; nothing is cut off.",
-            data={"split": records.split, "texts": long_texts, "windows": examples.count, "max_length": max_length},
-        )
-    )
 
 
 def _device_name(device: torch.device, precision: str) -> str:

@@ -13,7 +13,7 @@ from worker.training import checkpoint
 from worker.training.checkpoint import Snapshot, TrainState
 from worker.training.device import generator_state, restore_generators
 from worker.training.encoder import BaseModelFiles
-from worker.training.interfaces import Method
+from worker.training.interfaces import Method, Task
 
 
 @dataclass
@@ -24,6 +24,7 @@ class Store:
     run_dir: Path
     identity: dict[str, Any]
     base: BaseModelFiles
+    task: Task
     method: Method
     model: PreTrainedModel
     optimizer: torch.optim.Optimizer
@@ -67,10 +68,11 @@ class Store:
         return snapshot.state
 
     def write_model(self, directory: Path) -> None:
-        """A Transformers directory: weights, configuration, tokenizer."""
+        """A Transformers directory: weights, configuration, tokenizer, and what the task adds."""
         directory.mkdir(exist_ok=True)
         self.method.save(self.model, directory)
         self.base.tokenizer.save_pretrained(directory)
+        self.task.add_files(directory)
 
 
 def _newest_metrics(state: TrainState) -> dict[str, float]:

@@ -6,6 +6,7 @@ from typing import Any, Literal
 from app.api.schemas.base import ResponseModel
 from app.catalog.hyperparameters import Hyperparameters
 from app.catalog.methods import ALL_TASKS, DEFAULT_METHOD, METHODS
+from app.catalog.task_spec import TaskSpec, Variant
 from app.catalog.tasks import DEFAULT_TASK, TASKS
 
 
@@ -16,10 +17,28 @@ class CatalogField(ResponseModel):
     type: str
     description: str
     aliases: list[str]
+    optional: bool
+    target: bool
+
+
+class CatalogVariant(ResponseModel):
+    """One form of a task: what its records hold, what it is measured by, and some records."""
+
+    name: str
+    title: str
+    fields: list[CatalogField]
+    metrics: list[str]
+    selection_metric: str
+    lower_is_better: bool
+    example: list[dict[str, Any]]
 
 
 class CatalogTask(ResponseModel):
-    """A task: `options` is the JSON schema of a job's `task`, `example` some records."""
+    """A task: `options` is the JSON schema of a job's `task`.
+
+    The option `variant_option` names the variant; left out, it is told from the training file. Fields, metrics and
+    example are those of the first variant.
+    """
 
     name: str
     title: str
@@ -29,6 +48,8 @@ class CatalogTask(ResponseModel):
     selection_metric: str
     model_types: list[str]
     example: list[dict[str, Any]]
+    variant_option: str | None
+    variants: list[CatalogVariant]
 
 
 class CatalogMethod(ResponseModel):
@@ -52,30 +73,52 @@ class Catalog(ResponseModel):
     hyperparameters: dict[str, Any]
 
 
+def _variant(variant: Variant) -> CatalogVariant:
+    return CatalogVariant(
+        name=variant.name,
+        title=variant.title,
+        fields=[
+            CatalogField(
+                name=field.name,
+                type=field.type,
+                description=field.description,
+                aliases=list(field.aliases),
+                optional=field.optional,
+                target=field.target,
+            )
+            for field in variant.fields
+        ],
+        metrics=list(variant.metrics),
+        selection_metric=variant.selection_metric,
+        lower_is_better=variant.lower_is_better,
+        example=list(variant.example),
+    )
+
+
+def _task(spec: TaskSpec) -> CatalogTask:
+    variants = [_variant(variant) for variant in spec.variants]
+    first = variants[0]
+    return CatalogTask(
+        name=spec.name,
+        title=spec.title,
+        fields=first.fields,
+        options=spec.options.model_json_schema(),
+        metrics=first.metrics,
+        selection_metric=first.selection_metric,
+        model_types=sorted(spec.model_types),
+        example=first.example,
+        variant_option=spec.variant_option,
+        variants=variants,
+    )
+
+
 @cache
 def catalog() -> Catalog:
     """The catalogue as an object."""
     return Catalog(
         default_task=DEFAULT_TASK,
         default_method=DEFAULT_METHOD,
-        tasks=[
-            CatalogTask(
-                name=spec.name,
-                title=spec.title,
-                fields=[
-                    CatalogField(
-                        name=field.name, type=field.type, description=field.description, aliases=list(field.aliases)
-                    )
-                    for field in spec.fields
-                ],
-                options=spec.options.model_json_schema(),
-                metrics=list(spec.metrics),
-                selection_metric=spec.selection_metric,
-                model_types=sorted(spec.model_types),
-                example=list(spec.example),
-            )
-            for spec in TASKS.values()
-        ],
+        tasks=[_task(spec) for spec in TASKS.values()],
         methods=[
             CatalogMethod(
                 name=spec.name,

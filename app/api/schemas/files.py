@@ -46,7 +46,7 @@ class FileFields(RequestModel):
         description="What the file is for. `fine-tune`: data, which is prepared and checked at once."
     )
     task: Annotated[str | None, Derived(one_of(TASKS) | None)] = Field(
-        default=None, description="Task to read the file as."
+        default=None, description="Task to read the file as. Left out: told from the file where there is no doubt."
     )
     columns: Columns | None = None
     expires_after: ExpiresAfter | None = Field(default=None, description="Delete the file some time after its upload.")
@@ -131,7 +131,12 @@ class FileReport(ResponseModel):
                     "task": "text-classification",
                     "columns": {},
                     "model": "starter/minilm-l6",
-                    "report": {"rows": 500, "labels": {"negative": 251, "positive": 249}},
+                    "report": {
+                        "task": "text-classification",
+                        "options": {"problem_type": "single_label_classification"},
+                        "rows": 500,
+                        "labels": {"negative": 251, "positive": 249},
+                    },
                     "error": None,
                 }
             ]
@@ -141,7 +146,7 @@ class FileReport(ResponseModel):
     object: Literal["file.report"] = "file.report"
     file_id: str
     status: Literal["pending", "processed", "error"]
-    task: str
+    task: str | None = Field(description="Asked for, or told from the file; null until it is told.")
     columns: dict[str, str]
     model: str | None = Field(description="The model whose tokens lengths are counted in.")
     report: dict[str, Any] | None
@@ -154,7 +159,7 @@ class FileReport(ResponseModel):
             {
                 "file_id": file_id,
                 "status": preparation.status,
-                "task": preparation.task,
+                "task": preparation.task or (preparation.report or {}).get("task"),
                 "columns": preparation.columns,
                 "model": preparation.model,
                 "report": preparation.report,

@@ -97,7 +97,9 @@ class JobObject(ResponseModel):
     integrations: list[Any] = Field(default_factory=list[Any])
     method: JobMethod
     metadata: dict[str, str]
-    task: dict[str, Any]
+    task: dict[str, Any] = Field(
+        description="The task with its options. What was left out is told from the training file once it is prepared."
+    )
     adaptation: dict[str, Any]
     columns: dict[str, str]
     progress: dict[str, Any] | None = Field(

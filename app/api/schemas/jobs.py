@@ -110,7 +110,8 @@ class JobCreate(RequestModel):
         description="Old place of `method.supervised.hyperparameters`.",
     )
     task: Annotated[BaseModel | None, Derived(_task_options() | None)] = Field(
-        default=None, description="The task with its options; left out: the one the training file was uploaded for."
+        default=None,
+        description="The task with its options; left out: the one the training file was uploaded for, or looks like.",
     )
     columns: Columns | None = None
     time_limit_s: Annotated[StrictInt, Field(ge=1, le=MAX_TIME_LIMIT_S)] | None = Field(

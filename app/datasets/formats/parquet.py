@@ -142,14 +142,13 @@ class ParquetTable:
 
     def _check_type(self, column: str) -> None:
         kind = self._schema.field(column).type
-        value = kind.value_type if pa.types.is_dictionary(kind) else kind
-        if not (_is_string(value) or any(check(value) for check in SCALARS)):
+        if not _is_readable(kind):
             raise UnreadableFileError(
                 Problem(
                     "wrong_column_type",
                     f"the column {shown(column)} has the type {shown(str(kind))}; text is a string, "
-                    "a label a string, an integer or a boolean",
-                    "write the column as strings, or map another one with `columns`",
+                    "a label a string, an integer or a boolean, words and tags are lists of strings",
+                    "write the column as strings or lists of strings, or map another one with `columns`",
                     field=column,
                     param="columns",
                 )
@@ -178,7 +177,7 @@ class ParquetTable:
         limit = self._source.limits.max_row_bytes
         too_long: set[int] = set()
         for column in columns:
-            lengths = _lengths(column)
+            lengths = _lengths(column) if not _is_list(column.type) else _list_lengths(column, limit)
             if lengths is None or _longest(lengths) <= limit:
                 continue
             bytes_and_positions = zip(lengths.to_pylist(), positions, strict=True)
@@ -205,14 +204,48 @@ SCALARS = (
 
 
 def _chunk_sizes(metadata: pq.FileMetaData) -> dict[str, list[int]]:
-    """Declared uncompressed bytes of the chunks of each flat column, one a row group."""
+    """Declared uncompressed bytes of the chunks of each column, leaf by leaf and row group by row group."""
+    names = set(metadata.schema.to_arrow_schema().names)
     sizes: dict[str, list[int]] = {}
     for index in range(metadata.num_row_groups):
         group = metadata.row_group(index)
         for position in range(group.num_columns):
             chunk = group.column(position)
-            sizes.setdefault(chunk.path_in_schema, []).append(chunk.total_uncompressed_size)
+            sizes.setdefault(_column_of(chunk.path_in_schema, names), []).append(chunk.total_uncompressed_size)
     return sizes
+
+
+def _column_of(path: str, names: set[str]) -> str:
+    """The column that a leaf such as `tokens.list.element` is part of; names may have dots as well."""
+    parts = path.split(".")
+    return next((name for end in range(len(parts), 0, -1) if (name := ".".join(parts[:end])) in names), path)
+
+
+def _is_readable(kind: pa.DataType) -> bool:
+    if pa.types.is_dictionary(kind):
+        kind = kind.value_type
+    if _is_list(kind):
+        return _is_readable(kind.value_type)
+    if pa.types.is_struct(kind):
+        return all(_is_readable(kind.field(index).type) for index in range(kind.num_fields))
+    return _is_string(kind) or any(check(kind) for check in SCALARS)
+
+
+def _is_list(kind: pa.DataType) -> bool:
+    return any(check(kind) for check in (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list))
+
+
+def _list_lengths(column: pa.Array, limit: int) -> pa.Array | None:
+    """Bytes in the strings of each list, or None where all lists of the batch together are within the limit."""
+    lengths = _lengths(column.flatten())
+    if lengths is None or (pc.call_function("sum", [lengths]).as_py() or 0) <= limit:
+        return None
+    total = [0] * len(column)
+    for parent, length in zip(
+        pc.call_function("list_parent_indices", [column]).to_pylist(), lengths.to_pylist(), strict=True
+    ):
+        total[parent] += length or 0
+    return pa.array(total)
 
 
 def _is_string(kind: pa.DataType) -> bool:

@@ -1,0 +1,32 @@
+"""What a record of a task holds: typed fields, and the column names data sets use for them."""
+
+from dataclasses import dataclass
+from typing import Literal
+
+# text: a string. label: a class, as a string. labels: any number of different classes. number: a float.
+# words: a text cut into words. tags: one string for every word of the field `of`. answers: {"text": [], "answer_start":
+# []}, each text standing in the field `of` at that offset, in code points.
+FieldType = Literal["text", "label", "labels", "number", "words", "tags", "answers"]
+READ_TYPES = frozenset({"text", "words"})
+
+
+@dataclass(frozen=True)
+class RecordField:
+    """One field of a task's canonical record.
+
+    `aliases` are lower-case column names that are recognised as it. An `optional` field may be missing or null. `of` is
+    the field that a value must agree with. `target`: what the model is to produce, of whatever type.
+    """
+
+    name: str
+    type: FieldType
+    description: str
+    aliases: tuple[str, ...] = ()
+    optional: bool = False
+    of: str | None = None
+    target: bool = False
+
+    @property
+    def is_read(self) -> bool:
+        """Whether a model reads it as its input."""
+        return self.type in READ_TYPES and not self.target

@@ -1,0 +1,87 @@
+"""The types that fields of records may have: how values are judged, what Arrow keeps them as, how much they hold."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from itertools import chain
+from typing import Any
+
+import pyarrow as pa
+
+from app.catalog.records import FieldType, RecordField
+from app.datasets import sequences, values
+from app.datasets.values import MISSING, InvalidValueError
+
+ANSWERS = pa.struct([("text", pa.list_(pa.string())), ("answer_start", pa.list_(pa.int64()))])
+NUMBER_CHARACTERS = 8
+
+
+@dataclass(frozen=True)
+class Canonical:
+    """How values of one field type become canonical: one at a time, with what is wrong, or many at once.
+
+    `many` answers None where one value is not fine as it stands. `characters` is what a column holds.
+    """
+
+    arrow: pa.DataType
+    one: Callable[[object], Any]
+    many: Callable[[list[Any]], list[Any] | None]
+    characters: Callable[[list[Any]], int]
+
+
+def _of_texts(column: list[str]) -> int:
+    return sum(map(len, column))
+
+
+def _of_lists(column: list[list[str]]) -> int:
+    return sum(map(len, chain.from_iterable(column))) + sum(map(len, column))
+
+
+def _of_answers(column: list[sequences.Answers]) -> int:
+    return sum(len(text) + NUMBER_CHARACTERS for value in column for text in value["text"])
+
+
+def _many_answers(column: list[Any]) -> list[Any] | None:
+    try:
+        return list(map(sequences.answers, column))
+    except InvalidValueError:
+        return None
+
+
+LIST = pa.list_(pa.string())
+CANONICAL: dict[FieldType, Canonical] = {
+    "text": Canonical(pa.string(), values.text, values.texts, _of_texts),
+    "label": Canonical(pa.string(), values.label, values.labels, _of_texts),
+    "number": Canonical(pa.float64(), values.number, values.numbers, lambda column: NUMBER_CHARACTERS * len(column)),
+    "labels": Canonical(LIST, sequences.labels, sequences.lists_of_labels, _of_lists),
+    "words": Canonical(LIST, sequences.words, sequences.lists_of_words, _of_lists),
+    "tags": Canonical(LIST, sequences.tags, sequences.lists_of_tags, _of_lists),
+    "answers": Canonical(ANSWERS, sequences.answers, _many_answers, _of_answers),
+}
+
+
+def canonical(field: RecordField) -> Canonical:
+    """How values of a field are judged. An optional one may be missing, null or, as CSV writes it, empty."""
+    kind = CANONICAL[field.type]
+    return _optional(kind) if field.optional else kind
+
+
+def _is_absent(value: object) -> bool:
+    return value is None or value is MISSING or value == ""
+
+
+def _optional(kind: Canonical) -> Canonical:
+    def one(value: object) -> Any:
+        return None if _is_absent(value) else kind.one(value)
+
+    def many(column: list[Any]) -> list[Any] | None:
+        present = [value for value in column if not _is_absent(value)]
+        known = kind.many(present) if present else []
+        if known is None:
+            return None
+        following = iter(known)
+        return [None if _is_absent(value) else next(following) for value in column]
+
+    def characters(column: list[Any]) -> int:
+        return kind.characters([value for value in column if value is not None])
+
+    return Canonical(kind.arrow, one, many, characters)

@@ -116,7 +116,7 @@ def run(settings: Settings, *, control: bool) -> None:
     engine = make_engine(settings.require("database_url"), settings.database_pool_size)
     sessions = session_factory(engine)
     draining, stopped = threading.Event(), threading.Event()
-    standby = Standby(settings.runs_dir, enabled=settings.standby == "on" and not control)
+    standby = Standby(enabled=settings.standby == "on" and not control)
     context = WorkerContext(
         settings=settings,
         sessions=sessions,

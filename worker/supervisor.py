@@ -22,6 +22,7 @@ from worker.memory import oom_kills
 from worker.outcome import Failed, Outcome, failed_on_disk, judge
 from worker.process import Child
 from worker.relay import Relay
+from worker.run_directory import path_of, remove_leftovers
 from worker.stops import Signs, Stop
 
 logger = logging.getLogger(__name__)
@@ -34,7 +35,7 @@ def supervise(context: WorkerContext, job: Job) -> None:
     """Run a claimed job to the end of this attempt. Never raises for what the job or its child does."""
     assert job.lease_token is not None
     kind = KINDS[job.kind]
-    run_dir = context.settings.runs_dir / f"{job.id}-{job.attempt}-{job.lease_token}"
+    run_dir = path_of(context.settings, job)
     logger.info("job %s attempt %d: started", job.id, job.attempt)
     with Heartbeat(context, job.lease_token) as heartbeat, Relay(context, job, heartbeat) as relay:
         attempt = _Attempt(context, job, kind, run_dir, heartbeat, relay)
@@ -81,21 +82,17 @@ class _Attempt:
 
     def _see_through(self, plan_path: Path) -> Outcome:
         killed_before = oom_kills()
-        if self._kind.uses_standby:
-            child = self._context.standby.take()
-        else:
-            child = Child(self._run_dir / "stderr.log", preload=False)
+        child = self._context.standby.take() if self._kind.uses_standby else Child(preload=False)
         pusher = CheckpointPusher(self._context, self._job, self._run_dir, self._heartbeat, self._relay)
         try:
             child.start(plan_path)
             stop, exit_code = self._watch(child, pusher)
             out_of_memory = not child.killed and oom_kills() > killed_before
-            return judge(exit_code, self._result, self._failure, child.stderr_tail(), stop, out_of_memory=out_of_memory)
+            return judge(exit_code, self._result, self._failure, child.stderr_tail, stop, out_of_memory=out_of_memory)
         finally:
             child.kill()
             child.wait()
             pusher.close()
-            child.stderr.unlink(missing_ok=True)
             if self._kind.uses_standby:
                 self._context.standby.refill()
 
@@ -103,6 +100,7 @@ class _Attempt:
         """Fill the run directory, from the beginning again after a database that was away."""
 
         def fill() -> AnyPlan:
+            remove_leftovers(self._context)
             shutil.rmtree(self._run_dir, ignore_errors=True)
             self._run_dir.mkdir(parents=True)
             return self._kind.lay_out(self._context, self._job, self._run_dir)

@@ -6,12 +6,12 @@ From its first line on standard input to its end such a child is `worker.child`,
 import multiprocessing
 import os
 import queue
+import tempfile
 import threading
 from collections.abc import Iterator
 from contextlib import contextmanager
 from multiprocessing import forkserver
 from multiprocessing.connection import Connection
-from pathlib import Path
 from typing import IO
 
 import pytest
@@ -28,11 +28,10 @@ PRELOADED = [
 ]
 
 
-def _be_a_child(commands: Connection, events: Connection, stderr: Path) -> None:
+def _be_a_child(commands: Connection, events: Connection) -> None:
     os.setsid()
     os.dup2(commands.fileno(), 0)
     os.dup2(events.fileno(), 1)
-    os.dup2(os.open(stderr, os.O_WRONLY | os.O_CREAT | os.O_TRUNC), 2)
     for connection in (commands, events):
         connection.close()
     from worker.child import main
@@ -43,11 +42,11 @@ def _be_a_child(commands: Connection, events: Connection, stderr: Path) -> None:
 class _Process:
     """As much of `subprocess.Popen` as a Child uses, of a process that another one forked."""
 
-    def __init__(self, stderr: Path) -> None:
+    def __init__(self) -> None:
         context = multiprocessing.get_context("forkserver")
         its_commands, our_commands = context.Pipe(duplex=False)
         our_events, its_events = context.Pipe(duplex=False)
-        self._process = context.Process(target=_be_a_child, args=(its_commands, its_events, stderr), daemon=True)
+        self._process = context.Process(target=_be_a_child, args=(its_commands, its_events), daemon=True)
         self._process.start()
         its_commands.close()
         its_events.close()
@@ -68,30 +67,29 @@ class _Process:
 
 
 class ForkedChild(Child):
-    """A Child of another making."""
+    """A Child of another making. It complains to whom we do."""
 
-    def __init__(self, stderr: Path) -> None:
-        self.stderr = stderr
+    def __init__(self) -> None:
         self.killed = False
+        self.stderr_tail = ""
         self.events = queue.SimpleQueue()
-        self._process = _Process(stderr)
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 closed by wait()
+        self._process = _Process()
         threading.Thread(target=self._read, daemon=True).start()
 
 
 class Forking(Standby):
     """Has no child waiting: one is there at once."""
 
-    def __init__(self, logs: Path) -> None:
-        self._logs = logs
-        self._taken = 0
+    def __init__(self) -> None:
+        pass
 
     @property
     def waiting_pid(self) -> int | None:
         return None
 
     def take(self) -> Child:
-        self._taken += 1
-        return ForkedChild(self._logs / f"forked-{self._taken}.log")
+        return ForkedChild()
 
     def refill(self) -> None:
         pass
@@ -101,7 +99,7 @@ class Forking(Standby):
 
 
 @contextmanager
-def forking(logs: Path) -> Iterator[Forking]:
+def forking() -> Iterator[Forking]:
     """The process to fork from, until the end of the block."""
     multiprocessing.set_forkserver_preload(PRELOADED)
     with pytest.MonkeyPatch.context() as environment:
@@ -109,6 +107,6 @@ def forking(logs: Path) -> Iterator[Forking]:
             environment.setenv(name, value)
         forkserver.ensure_running()
     try:
-        yield Forking(logs)
+        yield Forking()
     finally:
         forkserver._forkserver._stop()

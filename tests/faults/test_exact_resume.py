@@ -5,7 +5,6 @@ import random
 import signal
 import threading
 from dataclasses import dataclass, field, replace
-from pathlib import Path
 from typing import Any
 
 from sqlalchemy import select, update
@@ -77,7 +76,7 @@ def results(session: Session, job: Job) -> dict[str, Any]:
 
 # An attempt takes half a second, twenty-two of them: some 15 s.
 def test_a_run_killed_at_twenty_random_moments_gives_the_very_result_of_an_uninterrupted_one(
-    bench: Bench, prepared: str, tmp_path: Path
+    bench: Bench, prepared: str
 ):
     draw = random.Random(20)
     killer = Killer(sorted(draw.choices(range(STEPS - 8), k=KILLS - 1)), draw)
@@ -87,7 +86,7 @@ def test_a_run_killed_at_twenty_random_moments_gives_the_very_result_of_an_unint
     whole = bench.create(prepared, **request)
     bench.run_next("training")
     killed = bench.create(prepared, **request)
-    with forking(tmp_path) as standby:
+    with forking() as standby:
         under_fire = overhearing(replace(bench.context, standby=standby), killer.hear)
         while bench.job(killed).status == "queued":
             with transaction(bench.context.sessions) as session:  # a failed attempt is otherwise tried again later

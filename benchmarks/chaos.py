@@ -30,6 +30,7 @@ from benchmarks.job_history import problems_of
 from benchmarks.small_encoder import write_small_encoder
 from benchmarks.victims import ROLES, Victims, alive
 from examples.service import Service, own_service
+from worker.run_directories import sweep
 
 DATA = Path(__file__).parent.parent / "examples" / "movie_reviews" / "validation.jsonl"
 LOOK_EVERY_S = 0.2
@@ -97,6 +98,7 @@ def run(plan: Plan, directory: Path, base_models_dir: Path) -> Report:
     if service.process.returncode != 0:
         report.problems.append(f"the service ended with {service.process.returncode}; {directory / 'up.log'} says why")
     report.problems += [f"process {process.pid} is left over" for process in report.victims.seen if alive(process)]
+    sweep(data / "runs")  # as workers do now and then
     report.problems += [f"{path} is left over" for path in sorted((data / "runs").iterdir())]
     return report
 

@@ -5,7 +5,6 @@ The supervisor loads no torch and trusts nothing it cannot fence: every write ch
 
 import logging
 import queue
-import shutil
 import time
 from pathlib import Path
 
@@ -22,7 +21,7 @@ from worker.memory import oom_kills
 from worker.outcome import Failed, Outcome, failed_on_disk, judge
 from worker.process import Child
 from worker.relay import Relay
-from worker.run_directory import path_of, remove_leftovers
+from worker.run_directories import HeldDirectory
 from worker.stops import Signs, Stop
 
 logger = logging.getLogger(__name__)
@@ -35,7 +34,7 @@ def supervise(context: WorkerContext, job: Job) -> None:
     """Run a claimed job to the end of this attempt. Never raises for what the job or its child does."""
     assert job.lease_token is not None
     kind = KINDS[job.kind]
-    run_dir = path_of(context.settings, job)
+    run_dir = HeldDirectory(context.settings.runs_dir / f"{job.id}-{job.attempt}-{job.lease_token}")
     logger.info("job %s attempt %d: started", job.id, job.attempt)
     with Heartbeat(context, job.lease_token) as heartbeat, Relay(context, job, heartbeat) as relay:
         attempt = _Attempt(context, job, kind, run_dir, heartbeat, relay)
@@ -43,9 +42,9 @@ def supervise(context: WorkerContext, job: Job) -> None:
             outcome = attempt.run()
             relay.flush()
             heartbeat.flush()
-            Ending(context, job, kind, heartbeat).write(outcome, run_dir)
+            Ending(context, job, kind, heartbeat).write(outcome, run_dir.path)
         finally:
-            shutil.rmtree(run_dir, ignore_errors=True)
+            run_dir.remove()
     logger.info("job %s attempt %d: %s", job.id, job.attempt, "lease lost" if heartbeat.lost.is_set() else "ended")
 
 
@@ -53,12 +52,13 @@ class _Attempt:
     """One attempt at a job: the child, its relay, and what was asked of it."""
 
     def __init__(
-        self, context: WorkerContext, job: Job, kind: Kind, run_dir: Path, heartbeat: Heartbeat, relay: Relay
+        self, context: WorkerContext, job: Job, kind: Kind, held: HeldDirectory, heartbeat: Heartbeat, relay: Relay
     ) -> None:
         self._context = context
         self._job = job
         self._kind = kind
-        self._run_dir = run_dir
+        self._held = held
+        self._run_dir = held.path
         self._heartbeat = heartbeat
         self._relay = relay
         self._result: protocol.Result | None = None
@@ -100,9 +100,7 @@ class _Attempt:
         """Fill the run directory, from the beginning again after a database that was away."""
 
         def fill() -> AnyPlan:
-            remove_leftovers(self._context)
-            shutil.rmtree(self._run_dir, ignore_errors=True)
-            self._run_dir.mkdir(parents=True)
+            self._held.make()
             return self._kind.lay_out(self._context, self._job, self._run_dir)
 
         plan = self._context.patiently(fill, self._heartbeat.lost)

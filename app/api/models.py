@@ -87,7 +87,7 @@ def retrieve_model(model: str, access: AccessDep) -> ModelObject:
 
 @router.delete("/{model:path}", responses=errors(403, 404, 409), summary="Delete a model")
 def delete_model(model: str, access: AccessDep) -> Deleted:
-    """Delete a fine-tuned model and its files. 403 for a base model, 409 while an unfinished job starts from it."""
+    """Delete a fine-tuned model and its files. 403 for a base model, 409 while an unfinished job needs it."""
     with access.transaction() as (session, caller):
         service.delete_model(session, caller, model)
     return Deleted(id=model, object="model")

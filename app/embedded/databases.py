@@ -7,7 +7,7 @@ from collections.abc import Callable
 import redis
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.db import make_engine
+from app.db import first_line, make_engine
 from app.embedded.console import Console
 from app.embedded.directory import DataDirectory
 from app.embedded.postgres import launch_postgres, start_postgres
@@ -90,9 +90,3 @@ def require_redis(url: str) -> None:
 def masked(url: str) -> str:
     """A URL without its password."""
     return re.sub(r"((?:^|[?&])password=)[^&]*", r"\1***", re.sub(r"(://[^:/@]*):.*@", r"\1:***@", url))
-
-
-def first_line(error: Exception) -> str:
-    """What went wrong, short: SQLAlchemy wraps the driver's error and adds lines of its own."""
-    cause = getattr(error, "orig", None) or error
-    return next(iter(str(cause).strip().splitlines()), type(cause).__name__)

@@ -33,8 +33,26 @@ def get(session: Session, project_id: str, model_id: str) -> Model:
     """The model. Raises AppError 404 if the project sees none with this id."""
     model = session.scalar(select(Model).where(Model.id == model_id, visible(project_id)))
     if model is None:
-        raise not_found("model", model_id, "model")
+        removed = _removed(session, project_id, model_id)
+        raise AppError(404, "model_not_found", removed, "model") if removed else not_found("model", model_id, "model")
     return model
+
+
+def _removed(session: Session, project_id: str, model_id: str) -> str | None:
+    """When a model of the project was removed, and what there is instead; None if there never was one."""
+    removed = session.scalar(
+        select(Model).where(Model.id == model_id, Model.project_id == project_id, Model.deleted_at.is_not(None))
+    )
+    if removed is None:
+        return None
+    message = f"Model {model_id!r} was removed on {removed.deleted_at:%Y-%m-%d %H:%M} UTC."
+    if removed.kind != "checkpoint":
+        return message
+    message += " Checkpoints are removed TAILOR_CHECKPOINT_RETENTION_DAYS after the end of their job, or by a client."
+    made = session.scalar(
+        select(Model.id).where(Model.job_id == removed.job_id, Model.kind == "fine_tuned", visible(project_id))
+    )
+    return message if made is None else f"{message} The job's model is {made!r}."
 
 
 def get_base(session: Session, project_id: str, model_id: str, task: str | None, *, hub: bool) -> Model:
@@ -87,7 +105,8 @@ def _is_hub_id(model_id: str) -> bool:
 
 def _unknown_base(session: Session, project_id: str, model_id: str, hub: bool) -> AppError:
     known = list(session.scalars(select(Model.id).where(visible(project_id), Model.kind == "base").order_by(Model.id)))
-    message = f"No such model: {model_id!r}. Base models here: {', '.join(known) or 'none yet (is a worker running?)'}."
+    missing = _removed(session, project_id, model_id) or f"No such model: {model_id!r}."
+    message = f"{missing} Base models here: {', '.join(known) or 'none yet (is a worker running?)'}."
     if not hub and _is_hub_id(model_id):
         message += " Hub ids need TAILOR_HUB=on; without it, put the directory under TAILOR_BASE_MODELS_DIR."
     return AppError(400, "model_not_found", message, "model", {"allowed": known[:100]})
@@ -164,7 +183,7 @@ def store_files(session: Session, owner_id: str, published: Sequence[PublishedFi
 def delete(session: Session, model: Model, *, unfinished_jobs: Sequence[str]) -> None:
     """Delete a fine-tuned model and its bytes; its row stays for lineage.
 
-    Raises AppError 403 for a base model and 409 while an unfinished job starts from it.
+    Raises AppError 403 for a base model and 409 while an unfinished job needs it.
     """
     if model.kind == "base":
         raise AppError(403, "base_model", f"Model {model.id!r} is a base model; only fine-tuned models can be deleted.")
@@ -172,10 +191,12 @@ def delete(session: Session, model: Model, *, unfinished_jobs: Sequence[str]) ->
         raise AppError(
             409,
             "model_in_use",
-            f"Model {model.id!r} is the base of unfinished jobs: {', '.join(unfinished_jobs)}. Cancel them first.",
+            f"Model {model.id!r} is needed by unfinished jobs: {', '.join(unfinished_jobs)}. Cancel them first.",
         )
     remove_bytes(session, model.id)
-    session.execute(sql_delete(Checkpoint).where(Checkpoint.model_id == model.id))
+    for checkpoint in session.scalars(select(Checkpoint).where(Checkpoint.model_id == model.id)):
+        remove_bytes(session, checkpoint.id)
+        session.delete(checkpoint)
     model.deleted_at = func.now()
     session.flush()
 

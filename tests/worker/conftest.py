@@ -37,9 +37,9 @@ def base_models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def standby(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standby]:
+def standby() -> Iterator[Standby]:
     """One for all tests: importing torch takes seconds, and the next test's child does it during this one."""
-    standby = Standby(tmp_path_factory.mktemp("standby"), enabled=True)
+    standby = Standby(enabled=True)
     yield standby
     standby.close()
 

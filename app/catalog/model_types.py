@@ -33,3 +33,5 @@ SEQUENCE_CLASSIFIERS = frozenset(
         "xlnet",
     }
 )
+# Each of them has a token-classification head as well.
+TOKEN_CLASSIFIERS = SEQUENCE_CLASSIFIERS

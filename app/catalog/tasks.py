@@ -2,6 +2,7 @@
 
 from app.catalog.task_spec import TaskSpec
 from app.catalog.text_classification import TEXT_CLASSIFICATION
+from app.catalog.token_classification import TOKEN_CLASSIFICATION
 
-TASKS: dict[str, TaskSpec] = {spec.name: spec for spec in (TEXT_CLASSIFICATION,)}
+TASKS: dict[str, TaskSpec] = {spec.name: spec for spec in (TEXT_CLASSIFICATION, TOKEN_CLASSIFICATION)}
 DEFAULT_TASK = TEXT_CLASSIFICATION.name

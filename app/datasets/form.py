@@ -13,6 +13,7 @@ from app.datasets.problems import Problem, Problems, listed
 from app.datasets.sequences import as_list
 from app.datasets.values import MISSING
 
+# Gives the first values of columns.
 Sample = Callable[[Sequence[str]], list[list[Any]]]
 
 

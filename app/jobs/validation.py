@@ -128,7 +128,7 @@ def find_problem(hyperparameters: dict[str, Any], files: list[PreparedFile], job
                 item.param,
                 {"unseen": unseen[:SHOWN_LABELS], "allowed": list(labels)[:1000]},
             )
-    return _weights_problem(hyperparameters, labels)
+    return None if target.type == "tags" else _weights_problem(hyperparameters, labels)
 
 
 def _labels(item: PreparedFile) -> dict[str, int] | None:

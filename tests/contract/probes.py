@@ -5,16 +5,23 @@ Every variant that a job can ask for needs an entry in PROBES; an option that ch
 
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+    pipeline,
+)
 
 from app.catalog.task_spec import TaskSpec, Variant
 from app.catalog.tasks import TASKS
 from tests.contract.tiny import Row
+from worker.training.entities import entities, entity_values
 
 ODD_TEXTS = [
     "",
@@ -95,6 +102,72 @@ def check_support(scores: dict[str, Any]) -> None:
     assert sum(entry["support"] for entry in scores["per_class"]) == len(ODD_TEXTS)
 
 
+LONG_WORD = "ab" * 40  # more pieces than fit into a window
+ODD_SENTENCES: list[Row] = [
+    {"tokens": [], "tags": []},
+    {"tokens": [""], "tags": ["O"]},
+    {"tokens": ["a"], "tags": ["B-X"]},
+    {"tokens": ["\x07", "\u200b", "Ada", "😀"], "tags": ["B-X", "I-X", "I-X", "B-Y"]},
+    {"tokens": ["\x07", " "], "tags": ["B-Y", "O"]},
+    {"tokens": ["e\u0301te\u0301", "نص", "你好", "\ufffd"], "tags": ["B-Y", "I-Y", "O", "O"]},
+    {"tokens": ["x" * 5000, "y"], "tags": ["B-X", "O"]},
+    {"tokens": ["the", LONG_WORD, "film"], "tags": ["B-X", "I-X", "O"]},
+    {"tokens": [LONG_WORD, LONG_WORD], "tags": ["B-X", "B-Y"]},
+    {"tokens": ["the", "film"] * 100, "tags": ["B-X", "I-X", "O", "B-Y"] * 50},
+]
+
+
+def check_entity_support(scores: dict[str, Any]) -> None:
+    gold = sum(tag.startswith("B-") for row in ODD_SENTENCES for tag in row["tags"])
+    assert sum(entry["support"] for entry in scores["per_class"]) == gold
+
+
+def check_tags(rows: list[Row], predicted: list[list[str]], scores: dict[str, Any]) -> None:
+    values = entity_values([row["tags"] for row in rows], predicted)
+    assert values == pytest.approx({name: scores[name] for name in values}, abs=1e-12)
+
+
+def check_linear_tagger(artifact: Path, rows: list[Row], scores: dict[str, Any]) -> None:
+    model = AutoModelForTokenClassification.from_pretrained(artifact)
+    tokenizer = AutoTokenizer.from_pretrained(artifact)
+    tag: Any = pipeline("token-classification", model=str(artifact), aggregation_strategy="first")
+    predicted: list[list[str]] = []
+    loss = 0.0
+    for row in rows:
+        encoded = tokenizer(row["tokens"], is_split_into_words=True, return_tensors="pt")
+        with torch.inference_mode():
+            logits = model(**encoded).logits[0]
+        first = [encoded.word_ids(0).index(word) for word in range(len(row["tokens"]))]
+        predicted.append([model.config.id2label[index] for index in logits[first].argmax(dim=1).tolist()])
+        truth = torch.tensor([model.config.label2id[name] for name in row["tags"]])
+        loss += torch.nn.functional.cross_entropy(logits[first], truth, reduction="sum").item()
+        (found,) = tag([row["tokens"]], is_split_into_words=True)
+        assert [entity["entity_group"] for entity in found] == [
+            name[2:]
+            for before, name in pairwise(["O", *predicted[-1]])
+            if name != "O" and (name[0] == "B" or name[2:] != before[2:])
+        ]
+    check_tags(rows, predicted, scores)
+    assert loss / sum(len(row["tokens"]) for row in rows) == pytest.approx(scores["loss"], rel=1e-5)
+
+
+def check_crf_tagger(artifact: Path, rows: list[Row], scores: dict[str, Any]) -> None:
+    model = AutoModelForTokenClassification.from_pretrained(artifact, trust_remote_code=True)
+    assert type(model).__module__.startswith("transformers_modules.")
+    predicted = model.tag([row["tokens"] for row in rows], AutoTokenizer.from_pretrained(artifact))
+    check_tags(rows, predicted, scores)
+    tag: Any = pipeline("token-classification", model=str(artifact), trust_remote_code=True)
+    for row, tags in zip(rows, predicted, strict=True):
+        (found,) = tag([row["tokens"]], is_split_into_words=True)
+        text = " ".join(row["tokens"])
+        assert [(entity["entity_group"], entity["word"]) for entity in found] == [
+            (kind, " ".join(row["tokens"][start:end])) for kind, start, end in entities(tags)
+        ]
+        assert all(text[entity["start"] : entity["end"]] == entity["word"] for entity in found)
+        assert all(0 < entity["score"] <= 1 for entity in found)
+        assert [entity["word"] for entity in tag(text)] == [entity["word"] for entity in found]
+
+
 PROBES: tuple[Probe, ...] = (
     Probe(
         task={"type": "text-classification", "problem_type": "single_label_classification"},
@@ -103,5 +176,16 @@ PROBES: tuple[Probe, ...] = (
         noun="texts",
         check_count=check_support,
         check_artifact=check_text_classifier,
+    ),
+    *(
+        Probe(
+            task={"type": "token-classification", "head": head},
+            odd_rows=ODD_SENTENCES,
+            long=3,
+            noun="sentences",
+            check_count=check_entity_support,
+            check_artifact=check,
+        )
+        for head, check in (("crf", check_crf_tagger), ("linear", check_linear_tagger))
     ),
 )

@@ -1,11 +1,10 @@
 """Text classification: one label a text."""
 
-import unicodedata
 from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self, cast
+from typing import Self
 
 import numpy as np
 import torch
@@ -16,9 +15,10 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel, Pr
 
 from worker.protocol import Log
 from worker.training.data import Batch, Examples, Records, overlapping_windows, tokenize
-from worker.training.encoder import CLASSIFIERS, BaseModelFiles, load_weights, replaced_head
+from worker.training.encoder import CLASSIFIERS, BaseModelFiles, load_classifier
 from worker.training.failures import UserError
 from worker.training.interfaces import Objective, Scores
+from worker.training.leakage import find_leakage
 from worker.training.metrics import classification_detail, classification_values
 
 LISTED = 10  # labels or rows a message names before it says "and N more"
@@ -64,29 +64,8 @@ class TextClassification:
         return list(self.label_names)
 
     def remarks(self, splits: Mapping[str, Records]) -> list[Log]:
-        """Texts of validation and test that stand in training too, compared without case, width and white space."""
-        first_row: dict[str, int] = {}
-        for text, row in zip(splits["train"].column("text"), splits["train"].column("row"), strict=True):
-            first_row.setdefault(_normalised(text), row)
-        logs: list[Log] = []
-        for split in ("validation", "test"):
-            if split not in splits:
-                continue
-            texts = zip(splits[split].column("text"), splits[split].column("row"), strict=True)
-            pairs = [(first_row[key], row) for text, row in texts if (key := _normalised(text)) in first_row]
-            if pairs:
-                shown = ", ".join(f"{theirs} (training {ours})" for ours, theirs in pairs[:LISTED])
-                more = f" and {len(pairs) - LISTED} more" if len(pairs) > LISTED else ""
-                noun = "row" if len(pairs) == 1 else "rows"
-                logs.append(
-                    Log(
-                        f"{len(pairs)} {noun} of the {split} file stand in the training file too, which makes {split} "
-                        f"results look better than they are: {noun} {shown}{more}.",
-                        level="warn",
-                        data={"code": "leakage", "split": split, "count": len(pairs), "rows": pairs[:LISTED]},
-                    )
-                )
-        return logs
+        """Texts that stand in two splits."""
+        return find_leakage(splits, lambda records: records.column("text"))
 
     @property
     def head_rate_factor(self) -> float:
@@ -104,24 +83,14 @@ class TextClassification:
 
     def load_model(self, base: BaseModelFiles, tell: Callable[[Log], None]) -> PreTrainedModel:
         """The body with a fresh classification head, unless the base has one for exactly these labels."""
-        model = load_weights(
+        return load_classifier(
             base,
             AutoModelForSequenceClassification,
-            num_labels=len(self.label_names),
-            id2label=dict(enumerate(self.label_names)),
-            label2id={label: index for index, label in enumerate(self.label_names)},
+            "ForSequenceClassification",
+            self.labels,
+            tell,
             problem_type="single_label_classification",
         )
-        trained_labels = [label for _, label in sorted((base.config.id2label or {}).items())]
-        kept = base.has_head("ForSequenceClassification") and trained_labels == self.labels
-        if (log := replaced_head(base, kept=kept)) is not None:
-            tell(log)
-        if base.has_head("ForSequenceClassification") and not kept:
-            # As many labels but others: the head's rows would fit, and mean something else.
-            fresh = cast(PreTrainedModel, AutoModelForSequenceClassification.from_config(model.config))
-            fresh.base_model.load_state_dict(model.base_model.state_dict())
-            return fresh
-        return model
 
     def encode(self, records: Records, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Examples:
         """A window weighs its label's weight divided by the number of windows of its text: a long text counts once."""
@@ -178,12 +147,8 @@ class TextClassification:
             'classify("A text to classify.")'
         )
 
-    def add_files(self, directory: Path) -> None:
+    def add_files(self, directory: Path, max_length: int) -> None:
         """Weights, configuration and tokenizer are enough."""
-
-
-def _normalised(text: str) -> str:
-    return " ".join(unicodedata.normalize("NFKC", text).casefold().split())
 
 
 def _refuse_unseen_labels(split: str, records: Records, seen: Mapping[str, int]) -> None:

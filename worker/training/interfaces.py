@@ -106,8 +106,11 @@ class Task(Protocol):
         """Python for the model card that loads the model from `path/to/this/directory` and uses it."""
         ...
 
-    def add_files(self, directory: Path) -> None:
-        """Complete a directory that holds weights, configuration and tokenizer, so that it works without Tailor."""
+    def add_files(self, directory: Path, max_length: int) -> None:
+        """Complete a directory that holds weights, configuration and tokenizer, so that it works without Tailor.
+
+        `max_length` is the window that the model was trained with.
+        """
         ...
 
 

@@ -117,6 +117,7 @@ def run(plan: TrainingPlan, run_dir: Path, emit: Callable[[Event], None], stop: 
         identity=_identity(plan, chosen),
         base=base,
         task=task,
+        max_length=max_length,
         method=method,
         model=model,
         optimizer=optimizer,

@@ -25,6 +25,7 @@ class Store:
     identity: dict[str, Any]
     base: BaseModelFiles
     task: Task
+    max_length: int
     method: Method
     model: PreTrainedModel
     optimizer: torch.optim.Optimizer
@@ -72,7 +73,7 @@ class Store:
         directory.mkdir(exist_ok=True)
         self.method.save(self.model, directory)
         self.base.tokenizer.save_pretrained(directory)
-        self.task.add_files(directory)
+        self.task.add_files(directory, self.max_length)
 
 
 def _newest_metrics(state: TrainState) -> dict[str, float]:

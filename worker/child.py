@@ -76,9 +76,9 @@ def _work(plan_path: Path, emit: Callable[[Event], None], stop: threading.Event)
     except StoppedError:
         return EXIT_STOPPED
     except Exception as error:
-        traceback.print_exc()
         failure = failure_of(error) if plan_path.exists() else run_directory_lost(plan_path.parent)
         emit(failure)
+        traceback.print_exc()  # may fail itself, where a disk is full
         return EXIT_USER_ERROR if failure.kind == "user_error" else EXIT_FAILED
     return EXIT_DONE
 

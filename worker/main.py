@@ -25,7 +25,7 @@ from app.storage.database import DatabaseBlobStore
 from worker.cleaning import Cleaning
 from worker.context import DATABASE_AWAY, WorkerContext
 from worker.process import Standby
-from worker.run_directories import HeldDirectory, sweep
+from worker.run_directories import sweep
 from worker.supervisor import supervise
 from worker.tick import Rounds
 from worker.webhooks import WebhookSender
@@ -124,9 +124,7 @@ def run(settings: Settings, *, control: bool) -> None:
     engine = make_engine(settings.require("database_url"), settings.database_pool_size)
     sessions = session_factory(engine)
     draining, stopped = threading.Event(), threading.Event()
-    logs = HeldDirectory(settings.runs_dir / f"standby-{uuid.uuid4().hex}")
-    logs.make()
-    standby = Standby(logs.path, enabled=settings.standby == "on" and not control)
+    standby = Standby(enabled=settings.standby == "on" and not control)
     context = WorkerContext(
         settings=settings,
         sessions=sessions,
@@ -177,7 +175,6 @@ def run(settings: Settings, *, control: bool) -> None:
         draining.set()
         taken.wait_until_free()  # of jobs that no message brought, Celery knows nothing
         standby.close()
-        logs.remove()
         webhooks.close()
         try:
             with transaction(sessions) as session:

@@ -87,21 +87,17 @@ class _Attempt:
 
     def _see_through(self, plan_path: Path) -> Outcome:
         killed_before = oom_kills()
-        if self._kind.uses_standby:
-            child = self._context.standby.take()
-        else:
-            child = Child(self._run_dir / "stderr.log", preload=False)
+        child = self._context.standby.take() if self._kind.uses_standby else Child(preload=False)
         pusher = CheckpointPusher(self._context, self._job, self._run_dir, self._heartbeat, self._relay)
         try:
             child.start(plan_path)
             stop, exit_code = self._watch(child, pusher)
             out_of_memory = not child.killed and oom_kills() > killed_before
-            return judge(exit_code, self._result, self._failure, child.stderr_tail(), stop, out_of_memory=out_of_memory)
+            return judge(exit_code, self._result, self._failure, child.stderr_tail, stop, out_of_memory=out_of_memory)
         finally:
             child.kill()
             child.wait()
             pusher.close()
-            child.stderr.unlink(missing_ok=True)
             if self._kind.uses_standby:
                 self._context.standby.refill()
 

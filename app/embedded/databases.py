@@ -28,7 +28,7 @@ def provide_postgres(given: str | None, directory: DataDirectory, console: Conso
     console.passing("postgres  starting")
     began = time.monotonic()
     server = start_postgres(directory.postgres, log=directory.log("postgres"))
-    adopt(server, lambda: launch_postgres(directory.postgres, log=server.log), POSTGRES_GRACE_S, supervisor)
+    adopt(server, began, lambda: launch_postgres(directory.postgres, log=server.log), POSTGRES_GRACE_S, supervisor)
     introduce(server, began, console)
     return server.url
 
@@ -42,15 +42,16 @@ def provide_redis(given: str | None, directory: DataDirectory, console: Console,
     console.passing("redis     starting")
     began = time.monotonic()
     server = start_redis(directory.redis, log=directory.log("redis"))
-    adopt(server, lambda: launch_redis(directory.redis, server.url, log=server.log), REDIS_GRACE_S, supervisor)
+    adopt(server, began, lambda: launch_redis(directory.redis, server.url, log=server.log), REDIS_GRACE_S, supervisor)
     introduce(server, began, console)
     return server.url
 
 
-def adopt(server: Server, launch: Callable[[], Server], grace_s: float, supervisor: Supervisor) -> None:
-    """Hands a server that runs to the supervisor."""
+def adopt(server: Server, began: float, launch: Callable[[], Server], grace_s: float, supervisor: Supervisor) -> None:
+    """Hands a server that is ready to the supervisor."""
     program = Program(server.name, lambda: launch().process, server.log, server.log_start, server.stop_signal, grace_s)
-    supervisor.keep(program, server.process)
+    supervisor.keep(program, server.process, began)
+    supervisor.is_ready(program.name)
 
 
 def introduce(server: Server, began: float, console: Console) -> None:

@@ -128,6 +128,7 @@ def start_services(
         console.passing(f"{', '.join(waiting)} starting {elapsed_s:.0f} s")
         supervisor.step(POLL_S)
         for program in [program for program in waiting.values() if checks[program.name]()]:
+            supervisor.is_ready(program.name)
             console.ready(program.name, time.monotonic() - began, program.log)
             del waiting[program.name]
         if waiting and elapsed_s > READY_TIMEOUT_S:

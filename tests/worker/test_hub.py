@@ -28,7 +28,7 @@ from worker.context import WorkerContext
 from worker.process import Standby
 settings = Settings()
 sessions = session_factory(make_engine(settings.database_url))
-standby = Standby(settings.runs_dir, enabled=False)
+standby = Standby(enabled=False)
 context = WorkerContext(settings, sessions, DatabaseBlobStore(sessions), "w", threading.Event(), standby, print)
 try:
     files = base_models.provide(context, sys.argv[1], pathlib.Path(sys.argv[2]) / "base")

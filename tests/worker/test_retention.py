@@ -31,7 +31,7 @@ DAYS = 30
 @pytest.fixture
 def context(settings: Settings, sessions: SessionFactory, blobs, tmp_path: Path) -> WorkerContext:
     """A control worker's, without training."""
-    standby = Standby(tmp_path / "standby", enabled=False)
+    standby = Standby(enabled=False)
     return WorkerContext(settings, sessions, blobs, "control", threading.Event(), standby, lambda _: None)
 
 

@@ -17,6 +17,7 @@ from worker.heartbeat import Heartbeat
 from worker.kinds import AnyPlan, Kind, UnusableJobError
 from worker.kinds.fine_tuning import FineTuningKind
 from worker.kinds.preparation import PreparationKind
+from worker.kinds.registration import RegistrationKind
 from worker.memory import oom_kills
 from worker.outcome import Failed, Outcome, failed_on_disk, judge
 from worker.process import Child
@@ -27,7 +28,11 @@ from worker.stops import Signs, Stop
 logger = logging.getLogger(__name__)
 
 POLL_S = 0.1
-KINDS: dict[str, Kind] = {"fine_tuning": FineTuningKind(), "preparation": PreparationKind()}
+KINDS: dict[str, Kind] = {
+    "fine_tuning": FineTuningKind(),
+    "preparation": PreparationKind(),
+    "registration": RegistrationKind(),
+}
 
 
 def supervise(context: WorkerContext, job: Job) -> None:

@@ -7,7 +7,7 @@ from dataclasses import dataclass, field
 from sqlalchemy import extract, func, select
 
 from app.db import transaction
-from app.jobs import leases, preparations, validation
+from app.jobs import leases, preparations, registrations, validation
 from app.registry import base_models
 from worker.context import WorkerContext
 
@@ -32,6 +32,7 @@ class Rounds:
         with transaction(self.context.sessions) as session:
             reaped = leases.reap(session) if settled else []
             preparations.settle_ended(session, reaped)
+            registrations.settle_ended(session, reaped)
             validated = validation.advance(session)
         for job in reaped:
             logger.warning("job %s: worker lost, now %s", job.id, job.status)

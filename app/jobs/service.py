@@ -14,7 +14,7 @@ from app.catalog.tasks import TASKS
 from app.errors import AppError, not_found
 from app.files.lookup import get_file
 from app.jobs import columns as task_columns
-from app.jobs import events, preparations, validation
+from app.jobs import events, preparations, registrations, validation
 from app.jobs.events import Event
 from app.jobs.lifecycle import change, next_states
 from app.jobs.preparations import Reading
@@ -301,11 +301,13 @@ def unfinished_jobs_of_model(session: Session, model_id: str) -> list[str]:
 
 
 def delete_model(session: Session, caller: Caller, model_id: str) -> None:
-    """Delete a fine-tuned model. Raises AppError 404, 403 for a base model, 409 while an unfinished job needs it.
+    """Delete a model of the project. Raises AppError 404, 403 for a shared one, 409 while an unfinished job needs it.
 
-    The lock makes a job that is being created on this model come first or not at all.
+    The lock makes a job that is being created on this model come first or not at all. A registration that is underway
+    ends: its job goes first, as its worker too locks the job before the model.
     """
     model = models.get(session, caller.project_id, model_id)
+    registrations.withdraw(session, caller.project_id, model.id)
     session.refresh(model, with_for_update=True)
     if model.deleted_at is not None:
         raise not_found("model", model_id, "model")

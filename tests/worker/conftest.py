@@ -121,7 +121,7 @@ def bench(context: WorkerContext, caller: Caller) -> Bench:
 
 @pytest.fixture
 def rows() -> str:
-    return "".join(json.dumps(row) + "\n" for row in TEXT_CLASSIFICATION.example)
+    return "".join(json.dumps(row) + "\n" for row in TEXT_CLASSIFICATION.variants[0].example)
 
 
 @pytest.fixture

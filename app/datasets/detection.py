@@ -9,7 +9,6 @@ from typing import Literal
 from app.datasets.encoding import wide_encoding
 from app.datasets.errors import UnreadableFileError
 from app.datasets.formats import STRUCTURED
-from app.datasets.formats.fasttext import MARK
 from app.datasets.lines import UTF8_BOM
 from app.datasets.problems import Problem, shown
 from app.datasets.source import GZIP_MAGIC, Source
@@ -26,8 +25,9 @@ EXTENSIONS: dict[str, str] = {
     ".ft": "fasttext",
     ".fasttext": "fasttext",
 }
+FASTTEXT_MARK = "__label__"  # before each label at the beginning of a line
 HEAD_BYTES = 1 << 16
-ACCEPTED = "JSONL, JSON, CSV, TSV, Parquet, fastText (`__label__x text`) or CoNLL columns, plain or gzip-compressed"
+ACCEPTED = "JSONL, JSON, CSV, TSV, Parquet, CoNLL columns or fastText (`__label__x text`), plain or gzip-compressed"
 # First bytes of what people upload instead, and how to get from there to something Tailor reads.
 FOREIGN: tuple[tuple[bytes, str, str], ...] = (
     (b"PK\x03\x04", "a ZIP archive or an Excel workbook", "unpack it, or save the sheet as CSV (UTF-8)"),
@@ -74,9 +74,7 @@ def detect(source: Source, task: str | None) -> Detected:
         _refuse_what_is_no_text(source, head, whole=whole)
         text = head.removeprefix(UTF8_BOM)
         lines = text if whole else text[: text.rfind(b"\n") + 1]
-        if text.lstrip().startswith(MARK.encode()):
-            content = "fasttext"
-        for structured in STRUCTURED if content is None else ():
+        for structured in STRUCTURED:
             told = task == structured.task
             if structured.looks_like(lines, extension, told):
                 if task not in (None, structured.task):
@@ -84,7 +82,7 @@ def detect(source: Source, task: str | None) -> Detected:
                         wrong_task(f"the file is written as {structured.name}", structured.task, task)
                     )
                 return Detected(structured.name, structured.task, encoding, None)
-        content = content or _content(source, text.lstrip())
+        content = _content(source, text.lstrip())
     if named == "parquet" and content != "parquet":
         raise UnreadableFileError(
             Problem(
@@ -148,6 +146,8 @@ def _content(source: Source, text: bytes) -> str | None:
     """What the text says beyond doubt; None where only the name can tell."""
     if re.match(rb"\[\s*[{\]]", text):
         return "json"
+    if text.startswith(FASTTEXT_MARK.encode()):
+        return "fasttext"
     first = text.split(b"\n", 1)[0].strip()
     if re.match(rb"\[\s*\[", text) or first in (b"{", b"["):
         array = text.startswith(b"[")

@@ -165,7 +165,7 @@ class TokenClassification:
         return Scores(values, entity_detail(truth, predicted, self.types, self.seed))
 
     def tuned(self, detail: Mapping[str, Any]) -> Self:
-        """Nothing to tune."""
+        """Nothing is tuned on the validation file."""
         return self
 
     def usage(self) -> str:

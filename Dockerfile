@@ -31,7 +31,7 @@ CMD ["tailor", "serve"]
 FROM ${WORKER_BASE} AS worker
 RUN python3 -c 'import ensurepip' || { \
         apt-get update \
-        && apt-get install --yes --no-install-recommends python3 python3-venv \
+        && apt-get install --yes --no-install-recommends python3 python3-venv ca-certificates \
         && rm -rf /var/lib/apt/lists/*; }
 RUN useradd --uid 10001 --user-group --home-dir /var/lib/tailor --create-home tailor
 ENV PATH=/opt/tailor/bin:$PATH \

@@ -6,12 +6,15 @@ from pathlib import Path
 
 import alembic.command
 from alembic.config import Config
-from sqlalchemy import Engine, create_engine, event, text
+from psycopg import AsyncConnection
+from psycopg.conninfo import make_conninfo
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.orm import Session, sessionmaker
 
 MIGRATIONS = Path(__file__).parent.parent / "migrations"
 CONNECT_TIMEOUT_S = 5
+LISTENER = "tailor listener"  # its name in pg_stat_activity
 
 SessionFactory = sessionmaker[Session]
 
@@ -30,7 +33,23 @@ def make_engine(database_url: str, pool_size: int = 5) -> Engine:
         max_overflow=pool_size,
         pool_timeout=CONNECT_TIMEOUT_S,
         pool_pre_ping=True,
+        hide_parameters=True,  # of failed statements, which are logged: some are secrets
         connect_args={"connect_timeout": CONNECT_TIMEOUT_S, "options": "-c timezone=UTC"},
+    )
+
+
+async def connect_for_listening(database_url: str) -> AsyncConnection:
+    """A connection of its own for LISTEN, without transactions. Keepalives find a server that is silently gone."""
+    url = make_url(sqlalchemy_url(database_url))
+    _, parameters = url.get_dialect()().create_connect_args(url)
+    return await AsyncConnection.connect(
+        make_conninfo(**parameters),
+        autocommit=True,
+        application_name=LISTENER,
+        connect_timeout=CONNECT_TIMEOUT_S,
+        keepalives_idle=10,
+        keepalives_interval=5,
+        keepalives_count=3,
     )
 
 
@@ -55,6 +74,12 @@ def transaction(sessions: SessionFactory) -> Generator[Session]:
     """One transaction: committed at the end, rolled back on any exception."""
     with sessions() as session, session.begin():
         yield session
+
+
+def first_line(error: Exception) -> str:
+    """What went wrong, short: SQLAlchemy wraps the driver's error and adds lines of its own."""
+    cause = getattr(error, "orig", None) or error
+    return next(iter(str(cause).strip().splitlines()), type(cause).__name__)
 
 
 def after_commit(session: Session, function: Callable[[], None]) -> None:
@@ -88,6 +113,13 @@ def migrate(database_url: str) -> None:
     alembic.command.upgrade(alembic_config(database_url), "head")
 
 
+def migrate_within(connection: Connection, revision: str) -> None:
+    """Bring the schema to a version inside the caller's transaction, which others that migrate wait for."""
+    config = alembic_config("")
+    config.attributes["connection"] = connection
+    alembic.command.upgrade(config, revision)
+
+
 def is_migrated(session: Session) -> bool:
     """Whether the schema is the one this code was written for."""
     if session.scalar(text("SELECT to_regclass('alembic_version')")) is None:
@@ -95,4 +127,4 @@ def is_migrated(session: Session) -> bool:
     return session.scalar(text("SELECT version_num FROM alembic_version")) == SCHEMA_VERSION
 
 
-SCHEMA_VERSION = "0003"
+SCHEMA_VERSION = "0008"

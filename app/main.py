@@ -1,20 +1,21 @@
 """The HTTP service: `create_app()`."""
 
+import re
 from collections.abc import AsyncGenerator
 from contextlib import asynccontextmanager
 from importlib.metadata import version
 
 from fastapi import FastAPI
 
-from app.api import catalog, docs, errors, files, fine_tuning, health, models, openapi
+from app.api import catalog, docs, errors, files, fine_tuning, health, models, openapi, uploads, webhooks
 from app.api.request_bodies import RequestBodies
 from app.api.request_context import RequestContext
 from app.api.state import serving
 from app.settings import Settings, get_settings
 
-STREAMED = frozenset({("POST", "/v1/files")})
-DESCRIPTION = """Fine-tunes language models for a domain. The surface is OpenAI's files, fine-tuning and models API,
-extended: the official `openai` SDK drives it with `base_url` set to this server's `/v1`."""
+STREAMED = re.compile(r"POST /v1/(files|uploads/[^/]+/parts)")
+DESCRIPTION = """Fine-tunes language models for a domain. The surface is OpenAI's files, uploads, fine-tuning, models
+and webhooks API, extended: the official `openai` SDK drives it with `base_url` set to this server's `/v1`."""
 
 
 def create_app(settings: Settings | None = None) -> FastAPI:
@@ -23,7 +24,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
 
     @asynccontextmanager
     async def lifespan(app: FastAPI) -> AsyncGenerator[None]:
-        with serving(settings) as state:
+        async with serving(settings) as state:
             app.state.serving = state
             yield
 
@@ -36,8 +37,17 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         redoc_url=None,
         redirect_slashes=False,
         separate_input_output_schemas=False,
+        webhooks=webhooks.sent,
     )
-    for router in (files.router, fine_tuning.router, models.router, catalog.router, health.router):
+    for router in (
+        files.router,
+        uploads.router,
+        fine_tuning.router,
+        models.router,
+        webhooks.router,
+        catalog.router,
+        health.router,
+    ):
         app.include_router(router)
     openapi.install(app)
     docs.install(app)

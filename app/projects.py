@@ -2,6 +2,7 @@
 
 import hashlib
 import secrets
+from collections.abc import Collection
 from dataclasses import dataclass
 from datetime import datetime
 
@@ -88,3 +89,10 @@ def authenticate(session: Session, plaintext: str) -> Caller:
     if revoked_at is not None:
         raise AppError(401, "revoked_api_key", f"This API key was revoked at {revoked_at:%Y-%m-%d %H:%M} UTC.")
     return Caller(project_id, project)
+
+
+def no_longer_valid(session: Session, plaintexts: Collection[str]) -> set[str]:
+    """Those of some keys, all valid once, that `authenticate` would refuse by now."""
+    by_digest = {_digest(plaintext): plaintext for plaintext in plaintexts}
+    valid = session.scalars(select(ApiKey.sha256).where(ApiKey.sha256.in_(by_digest), ApiKey.revoked_at.is_(None)))
+    return {by_digest[digest] for digest in by_digest.keys() - set(valid)}

@@ -11,7 +11,6 @@ from app.settings import Settings
 logger = logging.getLogger(__name__)
 
 WAKE = "tailor.wake"
-TICK = "tailor.tick"
 WAKE_EXPIRES_S = 60
 TRAINING_QUEUE = "training"
 CONTROL_QUEUE = "control"
@@ -38,13 +37,6 @@ def make_celery(redis_url: str, settings: Settings) -> Celery:
             "health_check_interval": 10,
             "socket_connect_timeout": 5,
             "max_retries": 0,
-        },
-        beat_schedule={
-            "tick": {
-                "task": TICK,
-                "schedule": settings.tick_s,
-                "options": {"queue": CONTROL_QUEUE, "expires": settings.tick_s * 2},
-            }
         },
     )
     return celery

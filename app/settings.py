@@ -48,6 +48,9 @@ class Settings(BaseSettings):
     )
 
     max_file_bytes: int = Field(default=8 * GIB, ge=1, description="Largest file that may be uploaded.")
+    upload_lifetime_s: float = Field(
+        default=3600, gt=0, description="Time a client has to complete an upload that comes in parts."
+    )
     max_request_bytes: int = Field(default=4 * MIB, ge=1024, description="Largest JSON body of a request.")
     max_decompressed_bytes: int = Field(
         default=32 * GIB, ge=1, description="Largest size of a file once decompressed; more is taken for a bomb."
@@ -98,10 +101,32 @@ class Settings(BaseSettings):
     keep_checkpoints: int = Field(
         default=2, ge=1, description="Checkpoints kept of a job; the best and the last are always among them."
     )
+    checkpoint_retention_days: float = Field(
+        default=30,
+        ge=0,
+        le=36500,
+        description="Days that checkpoints stay after their job has ended; those that an unfinished job starts from "
+        "stay longer. 36500 keeps them for ever.",
+    )
     worker_slots: int = Field(default=1, ge=1, description="Jobs a training worker runs at once: one a device.")
     preparation_slots: int = Field(default=2, ge=1, description="Files a control worker prepares at once.")
     standby: Literal["on", "off"] = Field(
         default="on", description="`on`: a worker keeps a process with torch loaded, so that a job starts at once."
+    )
+    webhook_private_addresses: Literal["on", "off"] = Field(
+        default="off",
+        description="`on`: webhooks may go to private addresses and over plain http; for networks of your own.",
+    )
+    webhook_timeout_s: float = Field(default=10, gt=0, le=30, description="Time a webhook endpoint has to answer.")
+    webhook_log_days: int = Field(default=30, ge=1, description="Days that ended webhook deliveries stay in the log.")
+    max_webhook_endpoints: int = Field(default=20, ge=1, description="Webhook endpoints a project may have.")
+    stream_heartbeat_s: float = Field(
+        default=15, gt=0, description="An event stream that has nothing to send says so this often, to be kept open."
+    )
+    stream_poll_s: float = Field(
+        default=15,
+        gt=0,
+        description="Event streams look for news this often even if no notification from PostgreSQL arrives.",
     )
     database_pool_size: int = Field(default=10, ge=1, description="Database connections a process keeps open.")
 

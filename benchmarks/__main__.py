@@ -3,7 +3,7 @@
 import subprocess
 import sys
 
-NAMES = ("training_speed", "turnaround", "status_polling", "upload")
+NAMES = ("training_speed", "accuracy", "turnaround", "status_polling", "upload", "checkpoints")
 
 for name in NAMES:
     print(f"== python -m benchmarks.{name}", flush=True)

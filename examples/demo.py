@@ -13,6 +13,7 @@ from pathlib import Path
 from typing import Any
 
 import httpx
+from httpx_sse import connect_sse
 from rich.console import Console
 from rich.progress import BarColumn, MofNCompleteColumn, Progress, TextColumn, TimeRemainingColumn
 from rich.table import Table
@@ -53,7 +54,7 @@ def upload(client: httpx.Client, split: str) -> str:
 
 
 def watch(client: httpx.Client, job: dict[str, Any]) -> dict[str, Any]:
-    """Show progress and evaluations until the job has ended."""
+    """Show progress and evaluations as they come, until the job has ended."""
     columns = (
         TextColumn("[bold]{task.description}"),
         BarColumn(bar_width=40),
@@ -62,22 +63,26 @@ def watch(client: httpx.Client, job: dict[str, Any]) -> dict[str, Any]:
         TimeRemainingColumn(),
     )
     path = f"/v1/fine_tuning/jobs/{job['id']}"
-    shown: set[str] = set()
+    last = ""
     with Progress(*columns, console=console) as progress:
         bar = progress.add_task("training", total=None, speed="")
-        while True:
-            job = checked(client.get(path))
-            events = checked(client.get(f"{path}/events", params={"limit": 100}))["data"]
-            for event in reversed(events):
-                if event["id"] not in shown and not event["message"].partition(": ")[2].startswith("train "):
-                    progress.console.print(f"  {event['message']}")
-                shown.add(event["id"])
-            if state := job["progress"]:
-                speed = f"{state['examples_per_second']:.0f} examples/s"
-                progress.update(bar, completed=state["step"], total=state["total_steps"], speed=speed)
-            if job["status"] in ("succeeded", "failed", "cancelled"):
-                return job
-            time.sleep(0.5)
+        while True:  # once, unless the connection is cut: then behind the last event that came
+            with connect_sse(
+                client, "GET", f"{path}/events", params={"stream": "true"}, headers={"Last-Event-ID": last}
+            ) as source:
+                if source.response.status_code == 204:
+                    return checked(client.get(path))
+                for sse in source.iter_sse():
+                    last = sse.id
+                    if sse.event == "done":
+                        return checked(client.get(path))
+                    said = sse.json()
+                    if sse.event != "progress":
+                        if not said["message"].partition(": ")[2].startswith("train "):
+                            progress.console.print(f"  {said['message']}")
+                    elif said["step"] is not None:
+                        speed = f"{said['examples_per_second']:.0f} examples/s"
+                        progress.update(bar, completed=said["step"], total=said["total_steps"], speed=speed)
 
 
 def show_metrics(metrics: dict[str, Any]) -> None:

@@ -6,11 +6,11 @@ python examples/quickstart.py http://127.0.0.1:8000 ~/.local/share/tailor/api_ke
 import argparse
 import tarfile
 import tempfile
-import time
 from pathlib import Path
 
 import httpx
-from openai import OpenAI
+from openai import OpenAI, Stream
+from openai.types.fine_tuning import FineTuningJobEvent
 
 DATA = Path(__file__).parent / "movie_reviews"
 
@@ -40,14 +40,17 @@ def main() -> None:
         suffix="quickstart",
         extra_body={"test_file": files["test"]},
     )
-    seen: set[str] = set()
-    while job.status not in ("succeeded", "failed", "cancelled"):
-        time.sleep(1)
-        job = client.fine_tuning.jobs.retrieve(job.id)
-        for event in reversed(client.fine_tuning.jobs.list_events(job.id, limit=50).data):
-            if event.id not in seen:
-                print(event.message)
-            seen.add(event.id)
+    events = client.get(
+        f"/fine_tuning/jobs/{job.id}/events",
+        options={"params": {"stream": True}},
+        cast_to=FineTuningJobEvent,
+        stream=True,
+        stream_cls=Stream[FineTuningJobEvent],
+    )
+    for event in events:  # live, until the job has ended
+        if event.message:  # else it tells progress
+            print(event.message)
+    job = client.fine_tuning.jobs.retrieve(job.id)
     if job.status != "succeeded" or job.fine_tuned_model is None:
         raise SystemExit(f"the job has {job.status}: {job.error}")
 

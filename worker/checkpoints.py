@@ -22,6 +22,7 @@ from worker import protocol
 from worker.context import WorkerContext
 from worker.heartbeat import Heartbeat
 from worker.protocol import CHECKPOINTS, checkpoint_name
+from worker.relay import Relay
 
 logger = logging.getLogger(__name__)
 
@@ -36,19 +37,22 @@ def put_directory(context: WorkerContext, directory: Path) -> list[PublishedFile
 class _Waiting:
     said: protocol.Checkpoint
     directory: Path
+    said_before: int  # things that the relay had been given when the checkpoint was announced
 
 
 class CheckpointPusher:
-    """Pushes checkpoints from a thread of its own.
+    """Pushes checkpoints from a thread of its own, each behind everything that was said before it.
 
+    A run that goes on from a checkpoint never says again what led there, so that has to be stored first.
     Where the store is slower than training, a checkpoint that is neither the newest nor the best is skipped.
     """
 
-    def __init__(self, context: WorkerContext, job: Job, run_dir: Path, heartbeat: Heartbeat) -> None:
+    def __init__(self, context: WorkerContext, job: Job, run_dir: Path, heartbeat: Heartbeat, relay: Relay) -> None:
         self._context = context
         self._job = job
         self._run_dir = run_dir
         self._heartbeat = heartbeat
+        self._relay = relay
         self._waiting: list[_Waiting] = []
         self._closed = False
         self._changed = threading.Condition()
@@ -72,7 +76,7 @@ class CheckpointPusher:
         with self._changed:
             superseded = [item for item in self._waiting if said.best or not item.said.best]
             self._waiting = [item for item in self._waiting if item not in superseded]
-            self._waiting.append(_Waiting(said, aside))
+            self._waiting.append(_Waiting(said, aside, self._relay.added))
             self._changed.notify()
         for item in superseded:
             shutil.rmtree(item.directory, ignore_errors=True)
@@ -95,27 +99,16 @@ class CheckpointPusher:
                 try:
                     self._push(item)
                 except OSError as error:
-                    self._tell_of_failure(item.said, error)
+                    step = item.said.step
+                    logger.warning("job %s: checkpoint of step %d not stored: %s", self._job.id, step, error)
+                    message = f"The checkpoint of step {step} could not be read from the worker's disk: {error}"
+                    self._relay.tell(Event(message, "warn", data={"step": step}))
             shutil.rmtree(item.directory, ignore_errors=True)
-
-    def _tell_of_failure(self, said: protocol.Checkpoint, error: OSError) -> None:
-        logger.warning("job %s: checkpoint of step %d not stored: %s", self._job.id, said.step, error)
-        event = Event(
-            f"The checkpoint of step {said.step} could not be read from the worker's disk and was not stored: {error}",
-            "warn",
-            data={"step": said.step},
-        )
-
-        def tell(session: Session) -> None:
-            assert self._job.lease_token is not None
-            if leases.hold(session, self._job.lease_token) is not None:
-                events.append(session, self._job.id, [event])
-
-        self._context.persist(tell, self._heartbeat.lost)
 
     def _push(self, item: _Waiting) -> None:
         lost = self._heartbeat.lost
         files = self._context.patiently(lambda: put_directory(self._context, item.directory), lost)
+        self._relay.wait_until_written(item.said_before)
         if files is not None:
             self._context.persist(lambda session: self._publish(session, item.said, files), lost)
 
@@ -159,7 +152,14 @@ class CheckpointPusher:
         events.append(
             session,
             job.id,
-            [Event(f"Checkpoint created at step {said.step}", data={"step": said.step, "model": model_id})],
+            [
+                Event(
+                    f"Checkpoint created at step {said.step}",
+                    data={"step": said.step, "model": model_id},
+                    # A commit whose answer was lost is repeated.
+                    source=f"{self._job.lease_token}:checkpoint-{said.step}",
+                )
+            ],
         )
 
 
@@ -168,10 +168,10 @@ def _prune(session: Session, job_id: str, keep: int) -> None:
     rows = session.scalars(select(Checkpoint).where(Checkpoint.job_id == job_id).order_by(Checkpoint.step.desc())).all()
     kept = [row for row in rows if row.best] + [row for row in rows if not row.best]
     kept_ids = {row.id for row in (*rows[:1], *kept[:keep])}
-    forget(
-        session,
-        [row for row in rows if row.id not in kept_ids and not service.unfinished_jobs_of_model(session, row.model_id)],
-    )
+    surplus = [row for row in rows if row.id not in kept_ids]
+    # A job that is being created on one of them comes first or not at all.
+    session.execute(select(Model.id).where(Model.id.in_([row.model_id for row in surplus])).with_for_update())
+    forget(session, [row for row in surplus if not service.unfinished_jobs_of_model(session, row.model_id)])
 
 
 def forget(session: Session, checkpoints: Sequence[Checkpoint]) -> None:

@@ -1,17 +1,15 @@
 """`python -m worker.main [--control]`: a Celery worker that runs jobs until it is told to stop.
 
-Celery starts, supervises and wakes; what runs is decided by leases alone. The first SIGTERM or SIGINT drains: running
-jobs write a checkpoint and are released, then the process ends.
+Celery starts, supervises and wakes; what runs is decided by leases alone. A wake-up saves waiting: every worker also
+looks for work by itself, and the control worker's rounds need no message, so that a Redis that is away costs seconds.
+The first SIGTERM or SIGINT drains: running jobs write a checkpoint and are released, then the process ends.
 """
 
 import argparse
-import ctypes
 import functools
 import logging
 import os
-import signal
 import socket
-import sys
 import threading
 import uuid
 from collections.abc import Callable
@@ -21,19 +19,22 @@ from celery import signals
 
 from app.db import close_engine, make_engine, session_factory, transaction
 from app.jobs import leases, workers
-from app.queue import CONTROL_QUEUE, TICK, TRAINING_QUEUE, WAKE, Waker, make_celery
+from app.queue import CONTROL_QUEUE, TRAINING_QUEUE, WAKE, Waker, make_celery
 from app.settings import Settings, get_settings
 from app.storage.database import DatabaseBlobStore
+from worker.cleaning import Cleaning
 from worker.context import DATABASE_AWAY, WorkerContext
 from worker.process import Standby
+from worker.run_directories import sweep
 from worker.supervisor import supervise
 from worker.tick import Rounds
+from worker.webhooks import WebhookSender
 
 logger = logging.getLogger(__name__)
 
 REPORT_S = 10.0
-PR_SET_PDEATHSIG = 1  # linux/prctl.h
-CHATTY = ("celery.beat", "celery.worker.strategy", "celery.app.trace")  # three lines a tick, and nothing in them
+SWEEP_S = 300.0
+CHATTY = ("celery.worker.strategy", "celery.app.trace")  # two lines a wake-up, and nothing in them
 
 
 class Slots:
@@ -42,6 +43,7 @@ class Slots:
     def __init__(self, context: WorkerContext, queue: str, count: int) -> None:
         self._context = context
         self._queue = queue
+        self._count = count
         self._free = threading.BoundedSemaphore(count)
         self._woken = threading.Event()
 
@@ -55,6 +57,11 @@ class Slots:
             finally:
                 self._free.release()
 
+    def wait_until_free(self) -> None:
+        """Return once every running job has ended; for a worker that drains and starts none."""
+        for _ in range(self._count):
+            self._free.acquire()
+
     def _run_all(self) -> None:
         context = self._context
         while not context.draining.is_set():
@@ -65,33 +72,43 @@ class Slots:
             supervise(context, job)
 
 
-def _report_until_stopped(context: WorkerContext, kind: str, stopped: threading.Event) -> None:
-    while not stopped.is_set():
-        try:
-            with transaction(context.sessions) as session:
-                workers.report(session, id_=context.owner, kind=kind, host=socket.gethostname(), pid=os.getpid())
-        except DATABASE_AWAY as error:
-            logger.warning("not reported, database away: %s", str(error).partition("\n")[0])
-        stopped.wait(REPORT_S)
+def _report(context: WorkerContext, kind: str) -> None:
+    with transaction(context.sessions) as session:
+        workers.report(session, id_=context.owner, kind=kind, host=socket.gethostname(), pid=os.getpid())
+
+
+def _sweep(settings: Settings) -> None:
+    for name in sweep(settings.runs_dir):
+        logger.info("removed %s, which a worker that is gone had left", settings.runs_dir / name)
 
 
 def _when_database_is_there(work: Callable[[], None]) -> Callable[[], None]:
-    """Drop this message while the database is away; the next tick makes up for it."""
+    """Leave it undone while the database is away, and log what else goes wrong: the next time makes up for it."""
 
-    @functools.wraps(work)
     def tolerant() -> None:
         try:
             work()
         except DATABASE_AWAY as error:
             logger.warning("nothing done, database away: %s", str(error).partition("\n")[0])
+        except Exception:
+            logger.exception("left undone")
 
     return tolerant
 
 
-def _end_with_parent(**_: Any) -> None:
-    """Beat is a process of its own: without this it would outlive a killed control worker and go on ticking."""
-    if sys.platform == "linux":
-        ctypes.CDLL(None).prctl(PR_SET_PDEATHSIG, signal.SIGKILL, 0, 0, 0)
+def _in_thread(work: Callable[[], None]) -> None:
+    threading.Thread(target=work, daemon=True).start()
+
+
+def _every(interval_s: float, work: Callable[[], None], stopped: threading.Event) -> None:
+    """Do `work` now and at every interval until stopped, in a thread of its own."""
+
+    def repeat() -> None:
+        work()
+        while not stopped.wait(interval_s):
+            work()
+
+    _in_thread(repeat)
 
 
 def run(settings: Settings, *, control: bool) -> None:
@@ -107,7 +124,7 @@ def run(settings: Settings, *, control: bool) -> None:
     engine = make_engine(settings.require("database_url"), settings.database_pool_size)
     sessions = session_factory(engine)
     draining, stopped = threading.Event(), threading.Event()
-    standby = Standby(settings.runs_dir, enabled=settings.standby == "on" and not control)
+    standby = Standby(enabled=settings.standby == "on" and not control)
     context = WorkerContext(
         settings=settings,
         sessions=sessions,
@@ -118,39 +135,47 @@ def run(settings: Settings, *, control: bool) -> None:
         wake=Waker(celery).wake,
     )
     taken = Slots(context, queue, slots)
-    rounds = Rounds(context)
-    celery.task(_when_database_is_there(taken.run), name=WAKE)
-    celery.task(_when_database_is_there(rounds.tick), name=TICK)
+    webhooks = WebhookSender(context)
 
-    def on_ready(**_: Any) -> None:
+    def wake() -> None:
+        webhooks.wake()
+        taken.run()
+
+    look_for_work = _when_database_is_there(wake)
+    celery.task(look_for_work, name=WAKE)
+
+    def on_setup(**_: Any) -> None:
+        """Go to work, whether Redis is there or not: Celery takes signals from now on, and connects afterwards."""
         if control:
-            rounds.scan()
+            webhooks.start()
+            rounds = Rounds(context)
+            tick = _when_database_is_there(rounds.tick)
+            tick()  # before the first report: who reads that finds the base models registered
+            _every(settings.tick_s, tick, stopped)
+            cleaning = Cleaning(context, rounds.is_settled)
+            _every(settings.tick_s, _when_database_is_there(cleaning.clean_if_due), stopped)
         standby.refill()
-        threading.Thread(
-            target=_report_until_stopped, args=(context, kind, stopped), name="report", daemon=True
-        ).start()
-        context.wake(queue)
+        _every(SWEEP_S, _when_database_is_there(lambda: _sweep(settings)), stopped)
+        _every(REPORT_S, _when_database_is_there(functools.partial(_report, context, kind)), stopped)
+        _every(settings.tick_s, lambda: _in_thread(look_for_work), stopped)
 
     def on_shutdown(**_: Any) -> None:
         logger.info("draining: running jobs write a checkpoint and are released")
         draining.set()
 
-    signals.beat_embedded_init.connect(_end_with_parent, weak=False)
-    signals.worker_ready.connect(on_ready, weak=False)
+    signals.celeryd_after_setup.connect(on_setup, weak=False)
     signals.worker_shutting_down.connect(on_shutdown, weak=False)
     arguments = ["worker", "--pool=threads", f"--queues={queue}", f"--hostname={kind}-{uuid.uuid4().hex[:8]}@%h"]
     arguments += [f"--loglevel={settings.log_level.upper()}", "--without-gossip", "--without-mingle"]
-    if control:
-        settings.data_dir.mkdir(parents=True, exist_ok=True)
-        # One thread more than slots: a round must not wait for a long preparation.
-        arguments += [f"--concurrency={slots + 1}", "--beat", f"--schedule={settings.data_dir / 'beat-schedule'}"]
-    else:
-        arguments += [f"--concurrency={slots}"]
+    arguments.append(f"--concurrency={slots}")
     try:
         celery.worker_main(arguments)
     finally:
         stopped.set()
+        draining.set()
+        taken.wait_until_free()  # of jobs that no message brought, Celery knows nothing
         standby.close()
+        webhooks.close()
         try:
             with transaction(sessions) as session:
                 workers.leave(session, context.owner)

@@ -1,39 +1,48 @@
 """What a child says, written to the job: events, metrics, resolved hyperparameters, progress."""
 
-import logging
+import threading
 import time
-from typing import Any
+from dataclasses import dataclass
+from typing import Any, Self
 
 from sqlalchemy import update
 from sqlalchemy.orm import Session
 
 from app.catalog.tasks import TASKS
-from app.db import transaction
 from app.jobs import events, leases
 from app.jobs.events import Event, MetricPoint
 from app.tables import Job
 from worker import protocol
-from worker.context import DATABASE_AWAY, WorkerContext
+from worker.context import WorkerContext
 from worker.heartbeat import Heartbeat
 
-logger = logging.getLogger(__name__)
-
-FLUSH_S = 0.5
+WRITE_EVERY_S = 0.5
+# PostgreSQL takes 65,535 parameters a statement, and a row has seven: an outage may leave more to write than that.
+ITEMS_PER_WRITE = 1000
 TRAIN_EVENTS = 100  # of a job at most; every number is in its metrics
 
 
+@dataclass(frozen=True)
+class _Resolved:
+    """Hyperparameters with no `auto` left."""
+
+    hyperparameters: dict[str, Any]
+
+
+_Item = Event | MetricPoint | _Resolved
+
+
 class Relay:
-    """Buffers a child's events and writes them in order, each once, as long as the lease stands."""
+    """Writes a child's events from a thread of its own: in order, each once, as long as the lease stands.
+
+    Who adds is never held up: a database that is away, or hangs, gets everything when it is back.
+    """
 
     def __init__(self, context: WorkerContext, job: Job, heartbeat: Heartbeat) -> None:
         self._context = context
         self._job = job
         self._heartbeat = heartbeat
-        self._events: list[Event] = []
-        self._points: list[MetricPoint] = []
-        self._hyperparameters: dict[str, Any] | None = None
-        self._count = 0
-        self._flushed_at = 0.0
+        self._events = 0
         self._total_steps: int | None = None
         self._next_train_event = 0.0
         self._progress: dict[str, Any] = {}
@@ -41,14 +50,21 @@ class Relay:
         if job.kind == "fine_tuning":
             variant = TASKS[job.spec["task"]["type"]].variant(job.spec["task"])
             self._told_metrics |= {variant.selection_metric, *variant.headline}
+        self._waiting: list[_Item] = []
+        self._written = 0
+        self._hurried = False
+        self._closed = False
+        self._error: Exception | None = None
+        self._changed = threading.Condition()
+        self._thread = threading.Thread(target=self._write_all, name="relay", daemon=True)
 
     def add(self, said: protocol.Event) -> None:
-        """Take one event; nothing is written yet."""
+        """Take one event; it is written soon."""
         match said:
             case protocol.Log(message, level, data):
                 self.tell(Event(message, level, data=data))
             case protocol.Started():
-                self._hyperparameters = said.hyperparameters
+                self._put(_Resolved(said.hyperparameters))
                 self._total_steps = said.total_steps
                 where = f", resumed from step {said.resumed_from_step}" if said.resumed_from_step is not None else ""
                 self.tell(
@@ -58,7 +74,7 @@ class Relay:
                     )
                 )
             case protocol.Metrics(split, step, epoch, values):
-                self._points += [MetricPoint(split, name, step, epoch, value) for name, value in values.items()]
+                self._put(*(MetricPoint(split, name, step, epoch, value) for name, value in values.items()))
                 if split != "train" or step >= self._next_train_event:
                     self._next_train_event = step + (self._total_steps or 0) / TRAIN_EVENTS
                     self.tell(Event(self._sentence(said), type="metrics", data=_metrics_data(said)))
@@ -71,7 +87,7 @@ class Relay:
                     "trained_tokens": said.trained_tokens,
                 }
                 self._heartbeat.show(leases.Progress(self._progress, said.eta_s))
-            case protocol.Phase(name, done, total):
+            case protocol.Phase(name, done, total) if self._progress:
                 phase = {"name": name, "done": done, "total": total}
                 self._heartbeat.show(leases.Progress(self._progress | {"phase": phase}, None))
             case _:
@@ -79,11 +95,11 @@ class Relay:
 
     def tell(self, event: Event) -> None:
         """Add an event of the supervisor's own, in order with the child's."""
-        self._count += 1
-        self._events.append(
+        with self._changed:
+            self._events += 1
             # The lease's token and not the attempt's number: a released job runs again under the same number.
-            Event(event.message, event.level, event.type, event.data, source=f"{self._job.lease_token}:{self._count}")
-        )
+            source = f"{self._job.lease_token}:{self._events}"
+            self._put(Event(event.message, event.level, event.type, event.data, source))
 
     def _sentence(self, said: protocol.Metrics) -> str:
         of = f"/{self._total_steps}" if self._total_steps else ""
@@ -92,42 +108,78 @@ class Relay:
         )
         return f"Step {said.step}{of}: {shown}"
 
-    def flush_if_due(self) -> None:
-        """Write what is buffered, at most every FLUSH_S seconds. A database that is away leaves it buffered."""
-        if time.monotonic() - self._flushed_at >= FLUSH_S and self._has_news():
-            self._flushed_at = time.monotonic()
-            try:
-                with transaction(self._context.sessions) as session:
-                    self._write(session)
-            except DATABASE_AWAY as error:
-                logger.warning("events kept back, database away: %s", str(error).partition("\n")[0])
-                return
-            self._forget()
+    @property
+    def added(self) -> int:
+        """How many things were added so far."""
+        with self._changed:
+            return self._written + len(self._waiting)
+
+    def wait_until_written(self, count: int) -> None:
+        """Return once the first `count` things added are in the database, or the lease is lost."""
+        with self._changed:
+            self._hurried = True
+            self._changed.notify_all()
+            self._changed.wait_for(lambda: self._written >= count or self._error)
+            if self._error is not None:
+                raise self._error
 
     def flush(self) -> None:
-        """Write what is buffered, waiting for the database where it must; drops it once the lease is lost."""
-        if self._has_news():
-            self._context.persist(self._write, self._heartbeat.lost)
-            self._forget()
+        """Return once everything is written, or the lease is lost."""
+        self.wait_until_written(self.added)
 
-    def _has_news(self) -> bool:
-        return bool(self._events or self._points or self._hyperparameters)
+    def __enter__(self) -> Self:
+        self._thread.start()
+        return self
 
-    def _forget(self) -> None:
-        self._events, self._points, self._hyperparameters = [], [], None
+    def __exit__(self, *_: object) -> None:
+        with self._changed:
+            self._closed = True
+            self._changed.notify_all()
+        self._thread.join()
 
-    def _write(self, session: Session) -> None:
+    def _put(self, *items: _Item) -> None:
+        with self._changed:
+            self._waiting += items
+            self._changed.notify_all()
+
+    def _write_all(self) -> None:
+        written_at = 0.0
+        while batch := self._next_batch(written_at + WRITE_EVERY_S):
+            try:
+                self._context.persist(lambda session, batch=batch: self._write(session, batch), self._heartbeat.lost)
+            except Exception as error:
+                with self._changed:
+                    self._error = error
+                    self._changed.notify_all()
+                raise
+            written_at = time.monotonic()
+            with self._changed:
+                del self._waiting[: len(batch)]
+                self._written += len(batch)
+                self._hurried = self._hurried and bool(self._waiting)
+                self._changed.notify_all()
+
+    def _next_batch(self, not_before: float) -> list[_Item]:
+        """What to write next; empty once there is nothing left and nothing will come."""
+        with self._changed:
+            self._changed.wait_for(lambda: self._waiting or self._closed)
+            patience_s = max(0.0, not_before - time.monotonic())
+            self._changed.wait_for(lambda: self._hurried or self._closed, patience_s)
+            return self._waiting[:ITEMS_PER_WRITE]
+
+    def _write(self, session: Session, batch: list[_Item]) -> None:
         assert self._job.lease_token is not None
         if leases.hold(session, self._job.lease_token) is None:
             self._heartbeat.lost.set()
             return
-        events.append(session, self._job.id, self._events)
-        events.record_metrics(session, self._job.id, self._points)
-        if self._hyperparameters is not None:
-            session.execute(
-                update(Job).where(Job.id == self._job.id).values(hyperparameters=self._hyperparameters),
-                execution_options={"synchronize_session": False},
-            )
+        events.append(session, self._job.id, [item for item in batch if isinstance(item, Event)])
+        events.record_metrics(session, self._job.id, [item for item in batch if isinstance(item, MetricPoint)])
+        for item in batch:
+            if isinstance(item, _Resolved):
+                session.execute(
+                    update(Job).where(Job.id == self._job.id).values(hyperparameters=item.hyperparameters),
+                    execution_options={"synchronize_session": False},
+                )
 
 
 def _metrics_data(said: protocol.Metrics) -> dict[str, Any]:

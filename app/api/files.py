@@ -9,12 +9,13 @@ from starlette.responses import Response
 
 from app.api.byte_ranges import Download, content_hash_headers, serve
 from app.api.deps import Access, AccessDep
+from app.api.file_forms import receive_file
 from app.api.idempotency import Once, OnceDep
 from app.api.schemas.base import Deleted, errors
 from app.api.schemas.files import FileFields, FileList, FileListQuery, FileObject, FileReport
-from app.api.uploads import receive_file
 from app.errors import AppError
 from app.files import service
+from app.files.limits import file_limit
 from app.files.service import NewFile
 from app.queue import CONTROL_QUEUE
 
@@ -39,7 +40,7 @@ def _upload_form() -> dict[str, Any]:
 async def upload_file(request: Request, access: AccessDep, once: OnceDep) -> FileObject:
     """Store a file. One with purpose `fine-tune` is prepared at once: watch `status`, then read its report."""
     await run_in_threadpool(access.authenticate)  # before the bytes, which may take an hour
-    new = await receive_file(request, access.state.blobs, access.state.settings.max_file_bytes)
+    new = await receive_file(request, access.state.blobs, file_limit(access.state.settings.max_file_bytes))
     return await run_in_threadpool(_create, access, once, new)
 
 

@@ -2,14 +2,16 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Query
+from fastapi import APIRouter, Header, Query
+from starlette.responses import Response
 
 from app.api.deps import AccessDep
+from app.api.event_stream import STREAM_RESPONSES, EventStream
 from app.api.idempotency import OnceDep
 from app.api.schemas.base import errors
 from app.api.schemas.job_objects import CheckpointList, EventList, EventObject, JobList, JobObject, MetricObject
-from app.api.schemas.jobs import JobCreate, JobListQuery, PageQuery
-from app.jobs import events, service
+from app.api.schemas.jobs import EventsQuery, JobCreate, JobListQuery, PageQuery
+from app.jobs import events, news, service
 from app.queue import CONTROL_QUEUE, TRAINING_QUEUE
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["Fine-tuning"])
@@ -49,7 +51,10 @@ def retrieve_job(job_id: str, access: AccessDep) -> JobObject:
 def cancel_job(job_id: str, access: AccessDep) -> JobObject:
     """End a waiting job at once, and a running one at its worker's next sign of life. Asking twice is asking once."""
     with access.transaction() as (session, caller):
-        return JobObject.of(service.cancel(session, caller, job_id))
+        job = service.cancel(session, caller, job_id)
+        if job.status == "cancelled":
+            access.wake_after_commit(session, CONTROL_QUEUE)  # which sends its webhooks
+        return JobObject.of(job)
 
 
 @router.post("/{job_id}/pause", responses=errors(404, 409), summary="Pause a fine-tuning job")
@@ -72,13 +77,41 @@ def resume_job(job_id: str, access: AccessDep) -> JobObject:
         return JobObject.of(job)
 
 
-@router.get("/{job_id}/events", responses=errors(404), summary="List a job's events")
-def list_events(job_id: str, access: AccessDep, query: Annotated[PageQuery, Query()]) -> EventList:
-    """The job's history in pages, newest first."""
+@router.get(
+    "/{job_id}/events",
+    response_model=EventList,
+    responses=errors(404) | STREAM_RESPONSES,
+    summary="List a job's events, or stream them",
+)
+def list_events(
+    job_id: str,
+    access: AccessDep,
+    query: Annotated[EventsQuery, Query()],
+    last_event_id: Annotated[
+        str | None,
+        Header(alias="Last-Event-ID", description="Of a stream that goes on: the last id received. Beats `after`."),
+    ] = None,
+) -> EventList | Response:
+    """The job's history in pages, newest first; or, with `stream=true`, server-sent events, oldest first.
+
+    A stream is the whole history, or what lies behind the event that `Last-Event-ID` or `after` names, and then what
+    happens, as it happens. `message` and `metrics` events have an `id` and the event object of the list as `data`.
+    `progress` events have no id; they come once the history is sent and whenever status, step or estimate change. While
+    nothing happens, comments keep the connection open. Behind the last event of a job that has ended comes `done` with
+    the data `[DONE]`; `EventSource` should be closed then, and if it connects again it gets 204, which stops it.
+    A stream that ends without `done` was cut off: connect again with `Last-Event-ID`; nothing is missed or repeated.
+    """
     with access.read() as (session, caller):
         job = service.get(session, caller, job_id)
-        rows, has_more = events.page(session, job.id, after=query.after, limit=query.limit)
-    return EventList(data=[EventObject.of(event) for event in rows], has_more=has_more)
+        if not query.stream:
+            rows, has_more = events.page(session, job.id, after=query.after, limit=query.limit)
+            return EventList(data=[EventObject.of(event) for event in rows], has_more=has_more)
+        param, event_id = ("Last-Event-ID", last_event_id) if last_event_id else ("after", query.after)
+        position = news.locate(session, job.id, event_id, param=param)
+        if event_id is not None and news.read(session, [position], limit=1)[position].is_the_last:
+            return Response(status_code=204)
+    state = access.state
+    return EventStream(state.feed, position, access.key, state.settings.stream_heartbeat_s)
 
 
 @router.get("/{job_id}/checkpoints", responses=errors(404), summary="List a job's checkpoints")

@@ -159,7 +159,7 @@ def _words(node: Node, document: Document) -> str:
         case "boolean":
             return "true or false"
         case "array":
-            return "an empty list" if node.get("maxItems") == 0 else "a list"
+            return _list(node)
         case "object":
             inner = node.get("additionalProperties")
             of = f" of {_plural(describe(variants(inner, document), document)[0])}" if inner else ""
@@ -167,6 +167,13 @@ def _words(node: Node, document: Document) -> str:
             return f"an object{most or of}"
         case other:
             return str(other or "a value of the documented form")
+
+
+def _list(node: Node) -> str:
+    least, most = node.get("minItems", 0), node.get("maxItems")
+    if most == 0:
+        return "an empty list"
+    return f"a list of {least:,} to {most:,} entries" if most else "a list"
 
 
 def _plural(text: str) -> str:

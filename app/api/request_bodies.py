@@ -1,5 +1,6 @@
 """Before routing: a body of bounded size and depth that is really JSON, and text that PostgreSQL can hold."""
 
+import re
 from urllib.parse import unquote_to_bytes
 
 from starlette.concurrency import run_in_threadpool
@@ -16,9 +17,9 @@ BODYLESS = frozenset({"GET", "HEAD", "OPTIONS"})
 
 
 class RequestBodies:
-    """Reads a request's body, checks it and hands it on. `streamed` paths read theirs themselves."""
+    """Reads a request's body, checks it and hands it on. `streamed` (`POST /path`) endpoints read theirs themselves."""
 
-    def __init__(self, app: ASGIApp, *, max_bytes: int, streamed: frozenset[tuple[str, str]]) -> None:
+    def __init__(self, app: ASGIApp, *, max_bytes: int, streamed: re.Pattern[str]) -> None:
         self._app = app
         self._max_bytes = max_bytes
         self._streamed = streamed
@@ -28,7 +29,8 @@ class RequestBodies:
         if scope["type"] == "http":
             try:
                 check_address(scope)
-                if (scope["method"], scope["path"]) not in self._streamed and _has_body(scope):
+                streamed = self._streamed.fullmatch(f"{scope['method']} {scope['path']}")
+                if not streamed and _has_body(scope):
                     body = await self._read(scope, receive)
                     content_type = Headers(scope=scope).get("content-type")
                     if len(body) > LONG_BYTES:

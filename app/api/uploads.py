@@ -1,172 +1,128 @@
-"""POST /v1/files from the socket into the blob store: constant memory, and nothing left behind unless all is well."""
+"""`/v1/uploads`: a file that comes in parts, each of which may be sent again alone."""
 
-import re
-from collections.abc import AsyncGenerator
-from contextlib import aclosing, asynccontextmanager
-from dataclasses import dataclass
-from datetime import timedelta
-from typing import Any
+import dataclasses
+from functools import partial
+from typing import Annotated
 
-import anyio
+from anyio import to_thread
+from fastapi import APIRouter, Query, Request
 from fastapi.concurrency import run_in_threadpool
-from pydantic import ValidationError
-from starlette.requests import Request
 
-from app.api.json_text import parse_json
-from app.api.multipart import FileStart, FormField, FormReader, pieces
-from app.api.problems import refusal
-from app.api.schemas.files import FileFields
+from app.api.deps import Access, AccessDep
+from app.api.idempotency import Once, OnceDep
+from app.api.received_files import receiving
+from app.api.schemas.base import errors
+from app.api.schemas.uploads import (
+    PartList,
+    PartListQuery,
+    PartObject,
+    UploadComplete,
+    UploadCreate,
+    UploadObject,
+    part_form,
+)
 from app.errors import AppError
-from app.files.service import NewFile
-from app.jobs import columns
-from app.storage.blobs import CHUNK_BYTES, BlobStore, BlobWriter
+from app.files import completion, uploads
+from app.files.completion import Completion
+from app.files.limits import SizeLimit
+from app.queue import CONTROL_QUEUE
+from app.storage.blobs import BlobRef
 
-FORM_OVERHEAD_BYTES = 1024 * 1024  # what the form may add to the file: boundaries, headers, fields
-MAX_FILENAME = 255
-BRACKETED = re.compile(r"(columns|expires_after)\[([^\[\]]+)\]")
-UNSAFE = re.compile(r"[\x00-\x1f\x7f\ud800-\udfff]")
-
-
-async def receive_file(request: Request, blobs: BlobStore, max_bytes: int) -> NewFile:
-    """Read an upload; its bytes are stored when this returns. Raises AppError, and then nothing was stored."""
-    _check_announced_size(request, max_bytes)
-    reader = FormReader(request.headers.get("content-type"))
-    form: dict[str, str] = {}
-    async with _writer(blobs) as writer, aclosing(pieces(reader, request.stream())) as parts:
-        upload = _Upload(writer, max_bytes)
-        async for piece in parts:
-            match piece:
-                case FormField(name, value):
-                    if name in form or name == "file":
-                        raise _given_twice(name) if name in form else _not_a_file()
-                    form[name] = value
-                case FileStart(name, filename):
-                    upload.begin(name, filename)
-                case data:
-                    await upload.write(data)
-        if upload.filename is None:
-            raise AppError(400, "missing_field", "file is missing; give the file as a part of the form.", "file")
-        fields = parse_fields(form)
-        if upload.size == 0:
-            raise AppError(400, "empty_file", f"File {upload.filename!r} is empty: 0 bytes were received.", "file")
-        await upload.flush()
-        blob = await run_in_threadpool(writer.finish)
-    expires = fields.expires_after
-    return NewFile(
-        filename=upload.filename,
-        purpose=fields.purpose,
-        blob=blob,
-        task=fields.task,
-        columns=fields.columns or {},
-        expires_after=timedelta(seconds=expires.seconds) if expires else None,
-    )
+router = APIRouter(prefix="/v1/uploads", tags=["Uploads"])
 
 
-def _check_announced_size(request: Request, max_bytes: int) -> None:
-    announced = request.headers.get("content-length", "0")
-    if announced.isdecimal() and int(announced) > max_bytes + FORM_OVERHEAD_BYTES:
-        raise _too_large(max_bytes)
+@router.post("", responses=errors(409, 413, 422), summary="Begin an upload in parts")
+def create_upload(body: UploadCreate, access: AccessDep, once: OnceDep) -> UploadObject:
+    """Announce a file. Then send its parts, in any order and at once if you like, and complete the upload."""
+    with access.transaction() as (session, caller):
+
+        def act() -> UploadObject:
+            return UploadObject.of(uploads.create(session, caller, body.to_new_upload(), access.state.settings))
+
+        return once.answer(session, caller, body.model_dump(mode="json"), UploadObject, act)
 
 
-def _too_large(max_bytes: int) -> AppError:
-    return AppError(
-        413,
-        "file_too_large",
-        f"The file is larger than the {max_bytes:,} bytes that TAILOR_MAX_FILE_BYTES allows.",
-        "file",
-    )
+@router.get("/{upload_id}", responses=errors(404), summary="Retrieve an upload")
+def retrieve_upload(upload_id: str, access: AccessDep) -> UploadObject:
+    """An upload with its status, and the file once it is completed."""
+    with access.read() as (session, caller):
+        upload = uploads.get(session, caller, upload_id)
+        return UploadObject.of(upload, uploads.file_of(session, upload))
 
 
-def _given_twice(name: str) -> AppError:
-    return AppError(400, "duplicate_field", f"Form field {name!r} is given twice; give it once.", name)
+@router.get("/{upload_id}/parts", responses=errors(404), summary="List an upload's parts")
+def list_parts(upload_id: str, access: AccessDep, query: Annotated[PartListQuery, Query()]) -> PartList:
+    """Parts that have arrived whole, in the order of their arrival: what is not here has to be sent again.
+
+    An upload that has ended has none: they have become the file or are gone.
+    """
+    with access.read() as (session, caller):
+        return PartList.of(*uploads.page_of_parts(session, caller, upload_id, after=query.after, limit=query.limit))
 
 
-def _not_a_file() -> AppError:
-    return AppError(
-        400,
-        "invalid_value",
-        "file is plain text; send it as a part with a filename (`curl -F file=@train.jsonl`).",
-        "file",
-    )
+@router.post(
+    "/{upload_id}/parts", responses=errors(404, 409, 413, 422), openapi_extra=part_form(), summary="Add a part"
+)
+async def add_part(upload_id: str, request: Request, access: AccessDep, once: OnceDep) -> PartObject:
+    """Store some bytes of the file, up to 64 MiB. A part that was sent twice is simply not named when completing."""
+    limit = await run_in_threadpool(_part_limit, access, upload_id)  # before the bytes, which may take long
+    async with receiving(request, access.state.blobs, "data", limit) as received:
+        for name in received.form:
+            message = f"Unknown form field {name!r}; a part is one file named 'data' and nothing else."
+            raise AppError(400, "unknown_field", message, name, {"allowed": ["data"]})
+        if received.size == 0:
+            raise AppError(400, "empty_part", "The part is empty: 0 bytes were received.", "data")
+        blob = await received.finish()
+    return await run_in_threadpool(_add_part, access, once, upload_id, blob)
 
 
-@asynccontextmanager
-async def _writer(blobs: BlobStore) -> AsyncGenerator[BlobWriter]:
-    """A blob writer whose every call runs in a thread; aborted also when the client or the server goes away."""
-    writer = await run_in_threadpool(blobs.writer)
-    try:
-        yield writer
-    finally:
-        with anyio.CancelScope(shield=True):
-            await run_in_threadpool(writer.__exit__, None, None, None)
+def _part_limit(access: Access, upload_id: str) -> SizeLimit:
+    with access.read() as (session, caller):
+        return uploads.part_limit(session, uploads.get_pending(session, caller, upload_id))
 
 
-@dataclass
-class _Upload:
-    """The one file of a form on its way to the blob: pieces of the socket's size become chunks."""
+def _add_part(access: Access, once: Once, upload_id: str, blob: BlobRef) -> PartObject:
+    # The SDK's silent retries are parts of their own: equal bytes may stand in a file twice, and a part that is not
+    # named when completing does no harm. A key says that it is the same part.
+    once = dataclasses.replace(once, retry=None)
+    with access.transaction() as (session, caller):
 
-    writer: BlobWriter
-    max_bytes: int
-    filename: str | None = None
-    size: int = 0
+        def act() -> PartObject:
+            return PartObject.of(uploads.add_part(session, caller, upload_id, blob))
 
-    def __post_init__(self) -> None:
-        self._buffer = bytearray()
-
-    def begin(self, name: str, filename: str) -> None:
-        if name != "file":
-            raise AppError(400, "unknown_field", f"Unknown file part {name!r}; the file's part is named 'file'.", name)
-        if self.filename is not None:
-            raise AppError(400, "duplicate_field", "Two files in one upload; send one request for each.", "file")
-        self.filename = base_name(filename)
-
-    async def write(self, data: bytes) -> None:
-        self.size += len(data)
-        if self.size > self.max_bytes:
-            raise _too_large(self.max_bytes)
-        self._buffer += data
-        if len(self._buffer) >= CHUNK_BYTES:
-            await self.flush()
-
-    async def flush(self) -> None:
-        data, self._buffer = bytes(self._buffer), bytearray()
-        await run_in_threadpool(self.writer.write, data)
+        return once.answer(session, caller, blob.sha256, PartObject, act)
 
 
-def base_name(filename: str) -> str:
-    """A client's file name without folders and control characters; it names a file and never a path."""
-    name = UNSAFE.sub("", re.split(r"[/\\]", filename)[-1]).strip()
-    if len(name) > MAX_FILENAME:
-        stem, dot, ending = name.rpartition(".")
-        keep = MAX_FILENAME - len(dot + ending)
-        name = stem[:keep] + dot + ending if stem and keep > 0 else name[:MAX_FILENAME]
-    return name if name.strip(".") else "upload"
+@router.post("/{upload_id}/complete", responses=errors(404, 409, 413, 422), summary="Complete an upload")
+async def complete_upload(upload_id: str, body: UploadComplete, access: AccessDep) -> UploadObject:
+    """Make the file of the named parts. Asking twice is asking once; what is refused leaves the upload pending.
+
+    It takes a few seconds per GiB: every byte is read once for the file's SHA-256.
+    """
+    wanted, state = body.to_completion(), access.state
+    parts = await run_in_threadpool(_begin, access, upload_id, wanted)
+    blob = None
+    if parts:
+        assemble = partial(completion.assemble, state.sessions, state.blobs, upload_id, parts, wanted)
+        blob = await to_thread.run_sync(assemble, limiter=state.assemblies)
+    return await run_in_threadpool(_publish, access, upload_id, wanted, blob)
 
 
-def parse_fields(form: dict[str, str]) -> FileFields:
-    """The fields beside the file. `columns` is JSON, or `columns[text]=review` as the SDK writes nested values."""
-    values: dict[str, Any] = {}
-    for name, text in form.items():
-        match = BRACKETED.fullmatch(name)
-        if match is None:
-            values[name] = _json(name, text) if name in ("columns", "expires_after") else text
-        elif match[1] in form:
-            raise _given_twice(match[1])
-        else:
-            number = match[2] == "seconds" and re.fullmatch("[0-9]{1,18}", text)
-            values.setdefault(match[1], {})[match[2]] = int(text) if number else text
-    try:
-        fields = FileFields.model_validate(values)
-    except ValidationError as error:
-        schema = FileFields.model_json_schema()
-        raise refusal(error.errors(), values, schema, schema, place="form") from None
-    columns.check(fields.task, fields.columns or {})
-    return fields
+def _begin(access: Access, upload_id: str, wanted: Completion) -> list[BlobRef]:
+    with access.transaction() as (session, caller):
+        return completion.begin(session, caller, upload_id, wanted)
 
 
-def _json(name: str, text: str) -> object:
-    try:
-        return parse_json(text.encode(), name)
-    except AppError as error:
-        param = f"{name}.{error.param}" if error.param else name
-        raise AppError(400, error.code, error.message, param, error.extra) from None
+def _publish(access: Access, upload_id: str, wanted: Completion, blob: BlobRef | None) -> UploadObject:
+    with access.transaction() as (session, caller):
+        upload, made = completion.publish(session, caller, upload_id, wanted, blob, access.state.settings)
+        if made:
+            access.wake_after_commit(session, CONTROL_QUEUE)
+        return UploadObject.of(upload, uploads.file_of(session, upload))
+
+
+@router.post("/{upload_id}/cancel", responses=errors(404, 409), summary="Cancel an upload")
+def cancel_upload(upload_id: str, access: AccessDep) -> UploadObject:
+    """End an upload and let go of its parts, also while it is being completed. Asking twice is asking once."""
+    with access.transaction() as (session, caller):
+        return UploadObject.of(uploads.cancel(session, caller, upload_id))

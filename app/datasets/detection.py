@@ -22,9 +22,12 @@ EXTENSIONS: dict[str, str] = {
     ".tab": "tsv",
     ".parquet": "parquet",
     ".pq": "parquet",
+    ".ft": "fasttext",
+    ".fasttext": "fasttext",
 }
+FASTTEXT_MARK = "__label__"  # before each label at the beginning of a line
 HEAD_BYTES = 1 << 16
-ACCEPTED = "JSONL, JSON, CSV, TSV, Parquet or CoNLL columns, plain or gzip-compressed"
+ACCEPTED = "JSONL, JSON, CSV, TSV, Parquet, CoNLL columns or fastText (`__label__x text`), plain or gzip-compressed"
 # First bytes of what people upload instead, and how to get from there to something Tailor reads.
 FOREIGN: tuple[tuple[bytes, str, str], ...] = (
     (b"PK\x03\x04", "a ZIP archive or an Excel workbook", "unpack it, or save the sheet as CSV (UTF-8)"),
@@ -143,6 +146,8 @@ def _content(source: Source, text: bytes) -> str | None:
     """What the text says beyond doubt; None where only the name can tell."""
     if re.match(rb"\[\s*[{\]]", text):
         return "json"
+    if text.startswith(FASTTEXT_MARK.encode()):
+        return "fasttext"
     first = text.split(b"\n", 1)[0].strip()
     if re.match(rb"\[\s*\[", text) or first in (b"{", b"["):
         array = text.startswith(b"[")

@@ -13,6 +13,7 @@ from sqlalchemy.orm import Session
 from app.jobs import events
 from app.jobs.events import Event
 from app.tables import TERMINAL_STATUSES, Job
+from app.webhooks import outbox
 
 NEXT: dict[str, frozenset[str]] = {
     "validating_files": frozenset({"queued", "paused", "failed", "cancelled"}),
@@ -32,7 +33,7 @@ def change(
     event: Callable[[Job], Event],
     **values: Any,
 ) -> list[Job]:
-    """Move every job that meets the guards and may go there to state `to`, and append its event.
+    """Move every job that meets the guards and may go there to state `to`, and append its event and its webhooks.
 
     One UPDATE: of two callers with the same guard, one changes the job and the other gets an empty list. Leaving
     `running` gives up the lease and adds to `run_seconds`, and an end sets `finished_at`. Returns the jobs as they are
@@ -52,6 +53,8 @@ def change(
     ).all()
     for job in changed:
         events.append(session, job.id, [event(job)])
+        if to in TERMINAL_STATUSES:
+            outbox.job_ended(session, job)
     return list(changed)
 
 

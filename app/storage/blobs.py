@@ -2,7 +2,7 @@
 
 import hashlib
 import uuid
-from collections.abc import Iterable, Iterator
+from collections.abc import Iterable, Iterator, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Protocol, Self
@@ -44,6 +44,13 @@ class BlobStore(Protocol):
 
     def read(self, blob_id: uuid.UUID, start: int = 0, stop: int | None = None) -> Iterator[bytes]:
         """Bytes `start` to `stop` (exclusive) in pieces of at most CHUNK_BYTES. Raises LookupError if it is gone."""
+        ...
+
+    def join(self, sources: Sequence[BlobRef], sha256: str) -> BlobRef:
+        """One blob with the bytes of others in their order, which stay; `sha256` is the hash of the whole.
+
+        It takes the time of a few rows and not of the bytes. Raises LookupError if one of them is gone.
+        """
         ...
 
     def find(self, sha256: str, size: int) -> BlobRef | None:

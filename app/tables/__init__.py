@@ -5,6 +5,7 @@ from app.tables.base import Json as Json
 from app.tables.base import new_id as new_id
 from app.tables.blobs import Blob as Blob
 from app.tables.blobs import BlobChunk as BlobChunk
+from app.tables.blobs import BlobSegment as BlobSegment
 from app.tables.files import File as File
 from app.tables.files import Preparation as Preparation
 from app.tables.jobs import JOB_STATUSES as JOB_STATUSES
@@ -14,8 +15,16 @@ from app.tables.jobs import Job as Job
 from app.tables.jobs import JobEvent as JobEvent
 from app.tables.jobs import JobMetric as JobMetric
 from app.tables.jobs import Worker as Worker
+from app.tables.models import MODEL_STATUSES as MODEL_STATUSES
 from app.tables.models import Checkpoint as Checkpoint
 from app.tables.models import Model as Model
 from app.tables.models import StoredFile as StoredFile
 from app.tables.projects import ApiKey as ApiKey
 from app.tables.projects import Project as Project
+from app.tables.uploads import UPLOAD_STATUSES as UPLOAD_STATUSES
+from app.tables.uploads import Upload as Upload
+from app.tables.uploads import UploadPart as UploadPart
+from app.tables.webhooks import DELIVERY_STATUSES as DELIVERY_STATUSES
+from app.tables.webhooks import WebhookAttempt as WebhookAttempt
+from app.tables.webhooks import WebhookDelivery as WebhookDelivery
+from app.tables.webhooks import WebhookEndpoint as WebhookEndpoint

@@ -12,12 +12,14 @@ from fastapi import FastAPI
 from fastapi.testclient import TestClient
 from openai import OpenAI
 
+from app.api.server import Server
 from app.db import SessionFactory, transaction
 from app.main import create_app
 from app.projects import create_key
 from app.settings import Settings
 from app.storage.database import DatabaseBlobStore
 from tests.api.scenery import Scenery
+from tests.api.uploader import Uploader
 
 MAX_FILE_BYTES = 3 * 1024 * 1024
 MAX_REQUEST_BYTES = 64 * 1024
@@ -34,6 +36,7 @@ def api_settings(database_url: str, redis_url: str, tmp_path_factory: pytest.Tem
         max_request_bytes=MAX_REQUEST_BYTES,
         base_models_dir=None,
         hub="off",
+        stream_poll_s=3600,  # what comes sooner was notified
     )
 
 
@@ -75,11 +78,11 @@ def other_key(sessions: SessionFactory) -> str:
         return create_key(session, project="other", name="other")[1]
 
 
-def serve(app: FastAPI) -> Iterator[str]:
-    """The application behind uvicorn on a free loopback port."""
+def serve(app: FastAPI, grace_s: int = 5) -> Iterator[str]:
+    """The application behind uvicorn on a free loopback port. At the end requests have `grace_s` to end."""
     listener = socket.create_server(("127.0.0.1", 0))
-    config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=5)
-    server = uvicorn.Server(config)
+    config = uvicorn.Config(app, log_config=None, access_log=False, timeout_graceful_shutdown=grace_s)
+    server = Server(app, config)
     thread = threading.Thread(target=server.run, kwargs={"sockets": [listener]})
     thread.start()
     url = f"http://127.0.0.1:{listener.getsockname()[1]}"
@@ -90,7 +93,7 @@ def serve(app: FastAPI) -> Iterator[str]:
         yield url
     finally:
         server.should_exit = True
-        thread.join(20)
+        thread.join(grace_s + 15)
         listener.close()
 
 
@@ -134,6 +137,18 @@ def over_http(http: httpx.Client, sessions: SessionFactory, blobs: DatabaseBlobS
     scenery = Scenery(http, sessions, blobs)
     scenery.add_base_model()
     return scenery
+
+
+@pytest.fixture
+def uploader(scenery: Scenery) -> Uploader:
+    """Uploads in parts, in process."""
+    return Uploader(scenery)
+
+
+@pytest.fixture
+def remote_uploader(over_http: Scenery) -> Uploader:
+    """As `uploader`, through the socket."""
+    return Uploader(over_http)
 
 
 @pytest.fixture

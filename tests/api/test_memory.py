@@ -5,6 +5,7 @@ import os
 import subprocess
 import sys
 from collections.abc import Iterator
+from concurrent.futures import ThreadPoolExecutor
 from pathlib import Path
 
 import httpx
@@ -17,6 +18,7 @@ from tests.api.test_uploads import wait_until
 
 MIB = 1024 * 1024
 SIZE = 192 * MIB  # three times what the process may grow by; the 1 GiB of the promise takes too long for every run
+PARALLEL = 4
 SERVER = """
 import sys, uvicorn
 from app.main import create_app
@@ -89,3 +91,34 @@ def test_the_process_stays_small(process: tuple[httpx.Client, psutil.Process]) -
             peak = max(peak, server.memory_info().rss)
     assert received.hexdigest() == sent.hexdigest()
     assert peak - before < 64 * MIB
+
+
+def test_the_process_stays_small_while_parts_arrive_at_once(process: tuple[httpx.Client, psutil.Process]) -> None:
+    client, server = process
+    part = SIZE // PARALLEL
+    new = {"bytes": SIZE, "filename": "big.bin", "purpose": "batch"}
+    path = f"/v1/uploads/{client.post('/v1/uploads', json=new).json()['id']}"
+    before = peak = server.memory_info().rss
+
+    def send(number: int) -> str:
+        def form() -> Iterator[bytes]:
+            nonlocal peak
+            yield b'--x\r\nContent-Disposition: form-data; name="data"; filename="part"\r\n\r\n'
+            for _ in range(part // MIB):
+                yield bytes([number]) * MIB
+                peak = max(peak, server.memory_info().rss)
+            yield b"\r\n--x--\r\n"
+
+        headers = {"content-type": "multipart/form-data; boundary=x"}
+        return client.post(f"{path}/parts", content=form(), headers=headers).json()["id"]
+
+    with ThreadPoolExecutor(PARALLEL) as threads:
+        ids = list(threads.map(send, range(PARALLEL)))
+    file = client.post(f"{path}/complete", json={"part_ids": ids}).json()["file"]
+    peak = max(peak, server.memory_info().rss)
+
+    expected = hashlib.sha256()
+    for number in range(PARALLEL):
+        expected.update(bytes([number]) * part)
+    assert file["sha256"] == expected.hexdigest()
+    assert peak - before < SIZE * 3 // 4

@@ -20,6 +20,12 @@ ENDPOINTS = {
     ("delete", "/v1/files/{file_id}"),
     ("get", "/v1/files/{file_id}/content"),
     ("get", "/v1/files/{file_id}/report"),
+    ("post", "/v1/uploads"),
+    ("get", "/v1/uploads/{upload_id}"),
+    ("post", "/v1/uploads/{upload_id}/parts"),
+    ("get", "/v1/uploads/{upload_id}/parts"),
+    ("post", "/v1/uploads/{upload_id}/complete"),
+    ("post", "/v1/uploads/{upload_id}/cancel"),
     ("post", "/v1/fine_tuning/jobs"),
     ("get", "/v1/fine_tuning/jobs"),
     ("get", "/v1/fine_tuning/jobs/{job_id}"),
@@ -29,12 +35,24 @@ ENDPOINTS = {
     ("get", "/v1/fine_tuning/jobs/{job_id}/events"),
     ("get", "/v1/fine_tuning/jobs/{job_id}/checkpoints"),
     ("get", "/v1/fine_tuning/jobs/{job_id}/metrics"),
+    ("post", "/v1/models"),
     ("get", "/v1/models"),
     ("get", "/v1/models/{model}"),
     ("delete", "/v1/models/{model}"),
     ("get", "/v1/models/{model}/files"),
     ("get", "/v1/models/{model}/files/{path}"),
     ("get", "/v1/models/{model}/archive"),
+    ("get", "/v1/webhook_event_types"),
+    ("post", "/v1/webhook_endpoints"),
+    ("get", "/v1/webhook_endpoints"),
+    ("get", "/v1/webhook_endpoints/{endpoint_id}"),
+    ("post", "/v1/webhook_endpoints/{endpoint_id}"),
+    ("delete", "/v1/webhook_endpoints/{endpoint_id}"),
+    ("post", "/v1/webhook_endpoints/{endpoint_id}/rotate_secret"),
+    ("post", "/v1/webhook_endpoints/{endpoint_id}/test"),
+    ("get", "/v1/webhook_endpoints/{endpoint_id}/deliveries"),
+    ("get", "/v1/webhook_endpoints/{endpoint_id}/deliveries/{delivery_id}"),
+    ("post", "/v1/webhook_endpoints/{endpoint_id}/deliveries/{delivery_id}/replay"),
     ("get", "/v1/catalog"),
     ("get", "/healthz"),
     ("get", "/readyz"),
@@ -87,6 +105,16 @@ def test_every_example_is_valid_against_its_schema(document: dict[str, Any]) -> 
     assert checked >= 7
 
 
+def test_what_webhooks_bring_is_documented_beside_the_paths(document: dict[str, Any]) -> None:
+    [webhook] = document["webhooks"].values()
+    schema = webhook["post"]["requestBody"]["content"]["application/json"]["schema"]
+
+    assert schema == {"$ref": "#/components/schemas/WebhookEvent"}
+    assert "HTTPValidationError" not in str(document)
+    for signed in ("webhook-id", "webhook-timestamp", "webhook-signature"):
+        assert signed in webhook["post"]["description"]
+
+
 def test_the_examples_of_a_job_create_jobs(scenery: Scenery) -> None:
     for example in (MINIMAL, FULL):
         JobCreate.model_validate(example)
@@ -102,6 +130,14 @@ def test_the_form_of_an_upload_is_documented(document: dict[str, Any]) -> None:
     assert set(schema["properties"]) == {"file", "purpose", "task", "columns", "expires_after"}
     assert schema["required"] == ["file", "purpose"]
     assert schema["properties"]["file"]["format"] == "binary"
+
+
+def test_the_form_of_a_part_is_documented(document: dict[str, Any]) -> None:
+    content = document["paths"]["/v1/uploads/{upload_id}/parts"]["post"]["requestBody"]["content"]
+    schema = content["multipart/form-data"]["schema"]
+
+    assert set(schema["properties"]) == {"data"} == set(schema["required"])
+    assert schema["properties"]["data"]["format"] == "binary"
 
 
 def test_the_schema_of_a_job_follows_the_catalogue(document: dict[str, Any]) -> None:

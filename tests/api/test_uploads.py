@@ -208,12 +208,13 @@ def wait_until(condition: Callable[[], bool], seconds: float = 20) -> None:
         time.sleep(0.02)
 
 
-def raw_upload(http: httpx.Client, length: int) -> socket.socket:
+def raw_request(http: httpx.Client, path: str, length: int) -> socket.socket:
+    """A POST of a form whose head is sent, and whose body is not."""
     address = urlsplit(str(http.base_url))
     assert address.hostname is not None
     connection = socket.create_connection((address.hostname, address.port), timeout=20)
     head = (
-        f"POST /v1/files HTTP/1.1\r\nHost: x\r\nAuthorization: {http.headers['authorization']}\r\n"
+        f"POST {path} HTTP/1.1\r\nHost: x\r\nAuthorization: {http.headers['authorization']}\r\n"
         f"Content-Type: {FORM['content-type']}\r\nContent-Length: {length}\r\n\r\n"
     )
     connection.sendall(head.encode())
@@ -221,7 +222,7 @@ def raw_upload(http: httpx.Client, length: int) -> socket.socket:
 
 
 def test_a_client_that_goes_away_leaves_nothing_behind(over_http: Scenery) -> None:
-    with raw_upload(over_http.client, 2_500_000) as connection:
+    with raw_request(over_http.client, "/v1/files", 2_500_000) as connection:
         head = part("file", b"", "gone.jsonl").removesuffix(b"\r\n")
         connection.sendall(PURPOSE + head + b"x" * 2_000_000)
         wait_until(lambda: over_http.count(Blob) == 1)
@@ -231,7 +232,7 @@ def test_a_client_that_goes_away_leaves_nothing_behind(over_http: Scenery) -> No
 
 
 def test_a_file_announced_as_too_large_is_refused_before_it_is_sent(over_http: Scenery) -> None:
-    with raw_upload(over_http.client, 10**12) as connection:
+    with raw_request(over_http.client, "/v1/files", 10**12) as connection:
         answer = connection.recv(65536)
 
     assert b" 413 " in answer.splitlines()[0]

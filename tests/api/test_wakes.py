@@ -10,7 +10,7 @@ from fastapi import FastAPI
 from app.db import transaction
 from app.registry.base_models import STARTER
 from app.tables import Job
-from tests.api.scenery import Scenery
+from tests.api.scenery import ROWS, Scenery
 
 JOBS = "/v1/fine_tuning/jobs"
 
@@ -37,6 +37,18 @@ def wakes(scenery: Scenery, app: FastAPI) -> Iterator[Recorder]:
 
 def test_an_upload_wakes_a_control_worker_that_then_finds_the_preparation(scenery: Scenery, wakes: Recorder) -> None:
     scenery.upload()
+
+    assert wakes.calls == [("control", 1)]
+
+
+def test_an_upload_in_parts_wakes_a_control_worker_once_when_it_is_a_file(scenery: Scenery, wakes: Recorder) -> None:
+    new = {"bytes": len(ROWS), "filename": "train.jsonl", "purpose": "fine-tune"}
+    path = f"/v1/uploads/{scenery.client.post('/v1/uploads', json=new).json()['id']}"
+    part = scenery.client.post(f"{path}/parts", files={"data": ROWS}).json()["id"]
+    assert wakes.calls == []
+
+    for _ in range(2):
+        assert scenery.client.post(f"{path}/complete", json={"part_ids": [part]}).status_code == 200
 
     assert wakes.calls == [("control", 1)]
 

@@ -44,6 +44,22 @@ def resumed(base: Path, tmp_path: Path, stops: list[int], **settings: Any) -> Ou
     return train(make_plan(run_dir, base, ROWS, ROWS[:4], ROWS, resume_from=last, **settings), run_dir)
 
 
+@pytest.mark.parametrize("probe", PROBES, ids=str)
+def test_every_form_of_every_task_goes_on_bit_for_bit(probe: Probe, tiny_encoder: Path, tmp_path: Path) -> None:
+    rows = probe.rows
+    settings: dict[str, Any] = {"task": probe.task, "n_epochs": 2, "batch_size": 2, "eval_interval": 2}
+
+    def run(name: str, **more: Any) -> Outcome:
+        run_dir = tmp_path / name
+        last = f"checkpoints/{carry_over(tmp_path / more.pop('after'), run_dir)}" if "after" in more else None
+        plan = make_plan(run_dir, tiny_encoder, rows, rows[:6], rows, resume_from=last, **settings)
+        return train(plan, run_dir, **more)
+
+    assert run("first", when=after_step(3)).stopped
+    assert run("second", after="first", when=after_step(6)).stopped
+    assert_same(run("whole"), run("third", after="second"))
+
+
 def assert_same(one: Outcome, other: Outcome) -> None:
     assert one.weights == other.weights
     assert one.result.metrics == other.result.metrics

@@ -94,10 +94,10 @@ def test_it_overfits_eight_rows(probe: Probe, method: str, tiny_encoder: Path, t
         rows,
         task=probe.task,
         method=method,
-        n_epochs=40,
+        n_epochs=probe.n_epochs,
         batch_size=4,
         learning_rate=3e-3,
-        eval_interval=40,
+        eval_interval=probe.n_epochs,
     )
     outcome = train(plan, tmp_path)
     assert outcome.result.metrics["validation"][probe.variant.selection_metric] == pytest.approx(probe.perfect)

@@ -90,36 +90,39 @@ def test_a_paused_job_that_is_cancelled_ends_at_once(bench, prepared):
 
 
 def test_a_job_at_its_time_limit_fails_and_keeps_its_last_checkpoint(bench, prepared, context):
-    job_id = bench.create(prepared, hyperparameters=LONG, time_limit_s=8)
+    job_id = bench.create(prepared, hyperparameters=LONG, time_limit_s=3600)
+    thread = bench.in_thread("training")
+    bench.wait_for_step(job_id, 1)
+    context.draining.set()
+    thread.join()
+    context.draining.clear()
+    with transaction(context.sessions) as session:
+        session.execute(update(Job).where(Job.id == job_id).values(run_seconds=3600))
+
     job = bench.run_next("training")
+
     assert (job.status, job.error["code"], job.error["param"]) == ("failed", "time_limit_reached", "time_limit_s")
     with transaction(context.sessions) as session:
         point = session.scalars(select(Checkpoint).where(Checkpoint.job_id == job_id)).one()
-        assert service.get(session, bench.caller, job_id).attempt == 1
         assert session.get(Model, point.model_id) is not None
-    again = bench.create(prepared, hyperparameters=Hyperparameters(n_epochs=1), time_limit_s=600)
-    assert bench.run_next("training").id == again
-    assert bench.job(again).status == "succeeded"
 
 
-def test_time_in_earlier_attempts_counts_towards_the_limit(bench, prepared, context):
-    job_id = bench.create(prepared, hyperparameters=LONG, time_limit_s=3600)
-    with transaction(context.sessions) as session:
-        session.execute(update(Job).where(Job.id == job_id).values(run_seconds=3599.5))
-    assert bench.run_next("training").error["code"] == "time_limit_reached"
+def test_a_job_within_its_time_limit_is_left_alone(bench, prepared):
+    bench.create(prepared, hyperparameters=Hyperparameters(n_epochs=1), time_limit_s=3600)
+    assert bench.run_next("training").status == "succeeded"
 
 
 def test_a_child_that_hangs_is_killed_and_its_job_goes_on_elsewhere(bench, prepared, context):
-    impatient = with_settings(context, hang_timeout_s=10, cancel_grace_s=0.5)
+    impatient = with_settings(context, hang_timeout_s=3, cancel_grace_s=0.5)
     job_id = bench.create(prepared, hyperparameters=LONG)
     thread = bench.in_thread("training", impatient)
-    bench.wait_for_step(job_id, 1)
-    (pid,) = trainers(context)
-    os.kill(pid, signal.SIGSTOP)
+    bench.wait(lambda: trainers(context))
+    for pid in trainers(context):
+        os.kill(pid, signal.SIGSTOP)
     thread.join()
     job = bench.job(job_id)
     assert (job.status, job.attempt, trainers(context)) == ("queued", 1, [])
-    assert "made no progress for 10 s (TAILOR_HANG_TIMEOUT_S)" in bench.messages(job_id)[-1]
+    assert "made no progress for 3 s (TAILOR_HANG_TIMEOUT_S)" in bench.messages(job_id)[-1]
 
 
 def test_a_hung_child_tells_where_it_was(bench, prepared, context, monkeypatch):
@@ -138,7 +141,7 @@ def test_a_hung_child_tells_where_it_was(bench, prepared, context, monkeypatch):
 
     impatient = replace(
         with_settings(context, hang_timeout_s=8, cancel_grace_s=0.5),
-        standby=Standby(context.settings.data_dir / "logs", enabled=False),
+        standby=Standby(enabled=False),
     )
     job_id = bench.create(prepared, hyperparameters=LONG)
     thread = bench.in_thread("training", impatient)

@@ -164,6 +164,10 @@ class TokenClassification:
         values = entity_values(truth, predicted) | {"loss": losses / words}
         return Scores(values, entity_detail(truth, predicted, self.types, self.seed))
 
+    def tuned(self, detail: Mapping[str, Any]) -> Self:
+        """Nothing is tuned on the validation file."""
+        return self
+
     def usage(self) -> str:
         """The pipeline of the task; a field needs the modelling file that lies beside the weights."""
         if self.head == "linear":

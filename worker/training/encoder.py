@@ -176,6 +176,11 @@ def load_weights(base: BaseModelFiles, auto_class: Any, **config_changes: Any) -
         ) from error
 
 
+def keeps_head(base: BaseModelFiles, suffix: str, labels: list[str]) -> bool:
+    """Whether the base has a head `suffix` for exactly these labels, in their order."""
+    return base.has_head(suffix) and [label for _, label in sorted((base.config.id2label or {}).items())] == labels
+
+
 def load_classifier(
     base: BaseModelFiles,
     auto_class: Any,
@@ -193,8 +198,7 @@ def load_classifier(
         label2id={label: index for index, label in enumerate(labels)},
         **config_changes,
     )
-    trained_labels = [label for _, label in sorted((base.config.id2label or {}).items())]
-    kept = base.has_head(suffix) and trained_labels == labels
+    kept = keeps_head(base, suffix, labels)
     if (log := replaced_head(base, kept=kept)) is not None:
         tell(log)
     if base.has_head(suffix) and not kept:

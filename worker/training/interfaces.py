@@ -99,7 +99,11 @@ class Task(Protocol):
         ...
 
     def score(self, records: Records, examples: Examples, predictions: Sequence[Any]) -> Scores:
-        """Metrics of a split; `predictions` are in the order of `examples`."""
+        """Metrics of a split; `predictions` are in the order of `examples`. What is tuned, is on `validation`."""
+        ...
+
+    def tuned(self, detail: Mapping[str, Any]) -> Self:
+        """The task with what `score` tuned on the validation file and left in its `detail`."""
         ...
 
     def usage(self) -> str:

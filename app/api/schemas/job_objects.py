@@ -10,6 +10,8 @@ from app.api.schemas.jobs import VALIDATION_FILE_ID
 from app.catalog.hyperparameters import Hyperparameters
 from app.tables import Checkpoint, Job, JobEvent, JobMetric
 
+JobStatus = Literal["validating_files", "queued", "running", "paused", "succeeded", "failed", "cancelled"]
+
 JOB_ID = "ftjob-0a1b2c3d4e5f60718293a4b5c6d7e8"
 MODEL_ID = "ft:starter/minilm-l6:default:reviews:1f3a5c7e"
 HYPERPARAMETERS: Object = Hyperparameters(n_epochs=3, batch_size=16, learning_rate=2e-4).model_dump(mode="json")
@@ -40,7 +42,7 @@ EXAMPLE: Object = {
     "progress": {"step": 40, "total_steps": 96, "epoch": 1.25, "examples_per_second": 210.4},
     "attempt": 1,
     "max_attempts": 3,
-    "run_seconds": 0,
+    "run_seconds": 0.0,
     "time_limit_s": None,
     "metrics": None,
     "user_provided_suffix": "reviews",
@@ -82,7 +84,7 @@ class JobObject(ResponseModel):
     model: str = Field(description="The base model.")
     fine_tuned_model: str | None = Field(description="The result; null until the job has succeeded.")
     organization_id: str = Field(description="The project.")
-    status: Literal["validating_files", "queued", "running", "paused", "succeeded", "failed", "cancelled"]
+    status: JobStatus
     hyperparameters: dict[str, Any] = Field(description="No `auto` is left in them once the job runs.")
     training_file: str
     validation_file: str | None
@@ -106,7 +108,7 @@ class JobObject(ResponseModel):
     )
     attempt: int = Field(description="How often the job was started; pauses and drained workers are not counted.")
     max_attempts: int = Field(description="A lost worker or a crash in the last attempt fails the job.")
-    run_seconds: int = Field(description="How long it has run in all attempts that are over, waiting left out.")
+    run_seconds: float = Field(description="How long it has run in all attempts that are over, waiting left out.")
     time_limit_s: int | None = Field(description="Seconds it may run; null: as long as it takes.")
     metrics: dict[str, Any] | None = Field(description="Results of the best model; null until there are some.")
     user_provided_suffix: str | None
@@ -140,7 +142,7 @@ class JobObject(ResponseModel):
                 "progress": job.progress,
                 "attempt": job.attempt,
                 "max_attempts": job.max_attempts,
-                "run_seconds": round(job.run_seconds),
+                "run_seconds": round(job.run_seconds, 2),
                 "time_limit_s": job.time_limit_s,
                 "metrics": job.metrics,
                 "user_provided_suffix": job.suffix,
@@ -204,6 +206,51 @@ class EventList(ResponseModel):
     object: Literal["list"] = "list"
     data: list[EventObject]
     has_more: bool
+
+
+class ProgressObject(ResponseModel):
+    """Where a job stands: what changes on it while it runs. Only event streams send it."""
+
+    model_config = ConfigDict(
+        json_schema_extra={
+            "examples": [
+                {
+                    "object": "fine_tuning.job.progress",
+                    "fine_tuning_job_id": JOB_ID,
+                    "status": "running",
+                    "attempt": 1,
+                    "step": 40,
+                    "total_steps": 96,
+                    "epoch": 1.25,
+                    "examples_per_second": 210.4,
+                    "estimated_finish": 1767225660,
+                }
+            ]
+        }
+    )
+
+    object: Literal["fine_tuning.job.progress"] = "fine_tuning.job.progress"
+    fine_tuning_job_id: str
+    status: JobStatus
+    attempt: int
+    step: int | None = Field(default=None, description="Null, as the next three, until the job has trained a step.")
+    total_steps: int | None = None
+    epoch: float | None = None
+    examples_per_second: float | None = None
+    estimated_finish: int | None
+
+    @classmethod
+    def of(cls, job: Job) -> "ProgressObject":
+        """The object of a row."""
+        return cls.model_validate(
+            {
+                "fine_tuning_job_id": job.id,
+                "status": job.status,
+                "attempt": job.attempt,
+                "estimated_finish": optional_seconds(job.estimated_finish),
+                **(job.progress or {}),
+            }
+        )
 
 
 class CheckpointObject(ResponseModel):

@@ -5,7 +5,16 @@ from functools import reduce
 from operator import or_
 from typing import Annotated, Any, Literal, Self
 
-from pydantic import BaseModel, ConfigDict, Field, StrictInt, create_model, field_validator, model_validator
+from pydantic import (
+    BaseModel,
+    ConfigDict,
+    Field,
+    StrictInt,
+    ValidationInfo,
+    create_model,
+    field_validator,
+    model_validator,
+)
 
 from app.api.schemas.base import Derived, Object, RequestModel, one_of
 from app.api.schemas.files import FILE_ID, Columns
@@ -175,7 +184,27 @@ class JobListQuery(RequestModel):
 
 
 class PageQuery(RequestModel):
-    """A page of a job's events or checkpoints."""
+    """A page of a job's checkpoints."""
 
     limit: int = Field(default=20, ge=1, le=1000, description="Length of a page.")
     after: str | None = Field(default=None, description="Cursor: the last id of the page before.")
+
+
+class EventsQuery(RequestModel):
+    """A page of a job's events, or the stream of them."""
+
+    stream: bool = Field(
+        default=False, description="`true`: server-sent events, oldest first and live, until the job has ended."
+    )
+    limit: int = Field(default=20, ge=1, le=1000, description="Length of a page.")
+    after: str | None = Field(
+        default=None,
+        description="Cursor: the last id of the page before; of a stream that goes on, the last id received.",
+    )
+
+    @field_validator("limit")
+    @classmethod
+    def _a_stream_has_no_pages(cls, limit: int, given: ValidationInfo) -> int:
+        if given.data.get("stream"):
+            raise ValueError("a stream has no pages; leave out limit or stream=true")
+        return limit

@@ -7,6 +7,7 @@ from collections.abc import Callable
 
 from app.datasets.formats.conll import CONLL
 from app.datasets.formats.csv import DelimitedText
+from app.datasets.formats.fasttext import FastText
 from app.datasets.formats.json_array import JsonArray
 from app.datasets.formats.jsonl import JsonLines
 from app.datasets.formats.parquet import ParquetTable
@@ -22,5 +23,6 @@ READERS: dict[str, Callable[[Source, Problems], RecordReader]] = {
     "csv": DelimitedText,
     "tsv": DelimitedText,
     "parquet": ParquetTable,
+    "fasttext": FastText,
     **{structured.name: structured.open for structured in STRUCTURED},
 }

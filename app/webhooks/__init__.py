@@ -1,0 +1,1 @@
+"""Webhooks: endpoints, the outbox of events for them, deliveries and their log."""

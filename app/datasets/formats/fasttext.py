@@ -3,13 +3,13 @@
 from collections.abc import Generator, Iterator, Sequence
 from typing import Any
 
-from app.datasets.detection import FASTTEXT_MARK as MARK
 from app.datasets.formats.reader import Batch, in_batches
 from app.datasets.lines import read_lines
 from app.datasets.problems import Problem, Problems, Unit, shown
 from app.datasets.source import Source
 from app.datasets.values import MarkedLabels
 
+MARK = "__label__"  # before each label at the beginning of a line
 FORM = "write a record as `__label__a __label__b the text`"
 
 

@@ -9,6 +9,7 @@ from typing import Literal
 from app.datasets.encoding import wide_encoding
 from app.datasets.errors import UnreadableFileError
 from app.datasets.formats import STRUCTURED
+from app.datasets.formats.fasttext import MARK as FASTTEXT_MARK
 from app.datasets.lines import UTF8_BOM
 from app.datasets.problems import Problem, shown
 from app.datasets.source import GZIP_MAGIC, Source
@@ -25,7 +26,6 @@ EXTENSIONS: dict[str, str] = {
     ".ft": "fasttext",
     ".fasttext": "fasttext",
 }
-FASTTEXT_MARK = "__label__"  # before each label at the beginning of a line
 HEAD_BYTES = 1 << 16
 ACCEPTED = "JSONL, JSON, CSV, TSV, Parquet, CoNLL columns or fastText (`__label__x text`), plain or gzip-compressed"
 # First bytes of what people upload instead, and how to get from there to something Tailor reads.

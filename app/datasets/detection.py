@@ -1,6 +1,7 @@
 """Which format a file has. Its name is believed as far as its first bytes agree."""
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Literal
@@ -11,7 +12,7 @@ from app.datasets.lines import UTF8_BOM
 from app.datasets.problems import Problem, shown
 from app.datasets.source import GZIP_MAGIC, Source
 
-FormatName = Literal["jsonl", "csv", "tsv", "parquet"]
+FormatName = Literal["jsonl", "csv", "tsv", "parquet", "squad"]
 EXTENSIONS: dict[str, FormatName] = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
@@ -23,7 +24,12 @@ EXTENSIONS: dict[str, FormatName] = {
     ".pq": "parquet",
 }
 HEAD_BYTES = 1 << 16
-ACCEPTED = "JSONL, CSV, TSV or Parquet, plain or gzip-compressed"
+ACCEPTED = "JSONL, CSV, TSV, Parquet or SQuAD's JSON, plain or gzip-compressed"
+# A document whose first members are plain values and then `data`, a list of objects: SQuAD, if these have `paragraphs`.
+SQUAD = re.compile(
+    rb'\{\s*(?:"\w+"\s*:\s*(?:"(?:[^"\\]|\\.)*"|[\w.+-]+)\s*,\s*)*"data"\s*:\s*\[\s*(?:\]|\{.*?"paragraphs"\s*:\s*\[)',
+    re.DOTALL,
+)
 # First bytes of what people upload instead, and how to get from there to something Tailor reads.
 FOREIGN: tuple[tuple[bytes, str, str], ...] = (
     (b"PK\x03\x04", "a ZIP archive or an Excel workbook", "unpack it, or save the sheet as CSV (UTF-8)"),
@@ -69,10 +75,10 @@ def detect(source: Source) -> Detected:
     warning = None
     if zipped and source.compression is None:
         warning = _mismatch(f"the file is named {suffixes[-1]} and is not compressed", "drop the extension")
-    if content is not None and named is not None and content != named:
+    if content is not None and named is not None and content != named and (content, extension) != ("squad", ".json"):
         warning = _mismatch(
             f"the file is named {extension} and was read as {content}, which is what it holds",
-            f"name it .{content}",
+            f"name it .{'json' if content == 'squad' else content}",
         )
     found = content or named or _delimited(head)
     if found == "parquet":
@@ -101,6 +107,8 @@ def _content(source: Source, head: bytes, *, whole: bool) -> FormatName | None:
     text = head.removeprefix(UTF8_BOM).lstrip()
     if not text and whole:
         raise UnreadableFileError(Problem("empty_file", "the file is empty", f"upload a file with records: {ACCEPTED}"))
+    if SQUAD.match(text):
+        return "squad"
     _refuse_documents(source, text)
     if b"\n" not in text and b"\r" in text.rstrip():
         raise UnreadableFileError(

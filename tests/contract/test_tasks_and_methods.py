@@ -82,7 +82,7 @@ def test_it_overfits_eight_rows(probe: Probe, method: str, tiny_encoder: Path, t
         rows,
         task=probe.task,
         method=method,
-        n_epochs=40,
+        n_epochs=probe.epochs,
         batch_size=4,
         learning_rate=3e-3,
         eval_interval=40,

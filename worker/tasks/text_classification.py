@@ -5,7 +5,7 @@ from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Self, cast
+from typing import Any, Self, cast
 
 import numpy as np
 import torch
@@ -170,6 +170,10 @@ class TextClassification:
         values = classification_values(truth, predicted) | {"loss": float(-log_likelihood.mean())}
         return Scores(values, classification_detail(truth, predicted, self.label_names, self.seed))
 
+    def tuned(self, detail: Mapping[str, Any]) -> Self:
+        """There is nothing to tune."""
+        return self
+
     def usage(self) -> str:
         """The pipeline of the task."""
         return (
@@ -178,7 +182,7 @@ class TextClassification:
             'classify("A text to classify.")'
         )
 
-    def add_files(self, directory: Path) -> None:
+    def add_files(self, directory: Path, max_length: int) -> None:
         """Weights, configuration and tokenizer are enough."""
 
 

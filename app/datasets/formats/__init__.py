@@ -7,6 +7,7 @@ from app.datasets.formats.csv import DelimitedText
 from app.datasets.formats.jsonl import JsonLines
 from app.datasets.formats.parquet import ParquetTable
 from app.datasets.formats.reader import RecordReader
+from app.datasets.formats.squad import SquadDocument
 from app.datasets.problems import Problems
 from app.datasets.source import Source
 
@@ -15,4 +16,5 @@ READERS: dict[FormatName, Callable[[Source, Problems], RecordReader]] = {
     "csv": DelimitedText,
     "tsv": DelimitedText,
     "parquet": ParquetTable,
+    "squad": SquadDocument,
 }

@@ -61,7 +61,7 @@ def _misplaced(text: str, start: int, stands: str, context: str) -> tuple[str, s
                     f"the answer stands at {place:,}"
                 )
     nearest = min(places, key=lambda place: abs(place - start))
-    also = f" (and at {len(places) - 1:,} other places)" if len(places) > 1 else ""
+    also = f", the nearest of {len(places):,} places" if len(places) > 1 else ""
     return message, f"give its offset in code points from 0: the answer stands at {nearest:,}{also}"
 
 

@@ -6,12 +6,15 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES,
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
+)
 
 import worker.methods
 import worker.tasks
 from app.catalog.methods import ALL_TASKS, METHODS
-from app.catalog.model_types import SEQUENCE_CLASSIFIERS
+from app.catalog.model_types import QUESTION_ANSWERERS, SEQUENCE_CLASSIFIERS
 from app.catalog.tasks import TASKS
 from tests.contract.probes import PROBES, Probe
 from tests.contract.tiny import make_plan, train
@@ -58,6 +61,13 @@ def test_the_catalogue_lists_only_model_types_that_have_a_sequence_classificatio
         class_names = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES[model_type]
         module = importlib.import_module(f"transformers.models.{model_type.replace('-', '_')}")
         assert hasattr(module, class_names if isinstance(class_names, str) else class_names[0])
+
+
+def test_the_catalogue_lists_only_model_types_that_have_a_question_answering_head() -> None:
+    assert set(MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES) >= QUESTION_ANSWERERS
+    for model_type in QUESTION_ANSWERERS:
+        module = importlib.import_module(f"transformers.models.{model_type.replace('-', '_')}")
+        assert hasattr(module, MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES[model_type])
 
 
 def test_every_variant_that_a_job_can_ask_for_is_tested() -> None:

@@ -87,16 +87,17 @@ def best_threshold(differences: NDArray[np.float64], f1: NDArray[np.float64], ha
     ordered = differences[order]
     gains = np.where(has_answer, f1, -1.0 + f1)[order]  # of answering instead of leaving unanswered
     totals = np.concatenate([[0.0], np.cumsum(gains)])  # totals[k]: the first k are answered
-    allowed = np.concatenate([[True], ordered[1:] > ordered[:-1], [True]])  # equal differences go together
-    answered = int(np.argmax(np.where(allowed, totals, -np.inf)))
-    finite = ordered[np.isfinite(ordered)]
+    finite = ordered[np.isfinite(ordered)]  # the others have no answer to give
     if not len(finite):
         return 0.0
+    # Equal differences go together.
+    allowed = np.concatenate([[True], finite[1:] > finite[:-1], [True]])
+    answered = int(np.argmax(np.where(allowed, totals[: len(finite) + 1], -np.inf)))
     if answered == 0:
         return float(finite[0]) - 1.0
-    if answered >= len(finite):
+    if answered == len(finite):
         return float(finite[-1]) + 1.0
-    return float((ordered[answered - 1] + ordered[answered]) / 2)
+    return float((finite[answered - 1] + finite[answered]) / 2)
 
 
 def prevailing(gold: Sequence[Sequence[str]]) -> Normalization:

@@ -58,11 +58,17 @@ class SquadDocument:
         for paragraph in self._paragraphs():
             content = paragraph.content
             if not isinstance(content, dict):
-                self._add("paragraph_not_object", f"{paragraph.path} is {shown(content)}, not an object")
+                self._add(
+                    "paragraph_not_object", f"{paragraph.path} is {shown(content)}, not an object", self._number + 1
+                )
                 continue
             questions = content.get("qas")
             if not isinstance(questions, list):
-                self._add("qas_not_list", f"{paragraph.path} has no list of questions `qas`, but {shown(questions)}")
+                self._add(
+                    "qas_not_list",
+                    f"{paragraph.path} has no list of questions `qas`, but {shown(questions)}",
+                    self._number + 1,
+                )
                 continue
             context = content.get("context", MISSING)
             size = len(context) if isinstance(context, str) else 0
@@ -72,7 +78,7 @@ class SquadDocument:
                     yield self._number, size, self._record(context, question)
                 else:
                     where = f"{paragraph.path}.qas[{index}]"
-                    self._add("question_not_object", f"{where} is {shown(question)}, not an object")
+                    self._add("question_not_object", f"{where} is {shown(question)}, not an object", self._number)
 
     def _record(self, context: object, question: dict[str, Any]) -> dict[str, Any]:
         answers, impossible = question.get("answers", MISSING), question.get("is_impossible", False)
@@ -106,9 +112,9 @@ class SquadDocument:
             "answers": answers,
         }
 
-    def _add(self, code: str, message: str) -> None:
+    def _add(self, code: str, message: str, number: int) -> None:
         fix = 'write {"data": [{"paragraphs": [{"context": "…", "qas": [{"id", "question", "answers"}]}]}]}'
-        self._problems.add(Problem(code, message, fix, line=self._number + 1))
+        self._problems.add(Problem(code, message, fix, line=number))
 
     def _paragraphs(self) -> Iterator[_Paragraph]:
         with self._source.open() as file:

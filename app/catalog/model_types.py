@@ -44,7 +44,6 @@ QUESTION_ANSWERERS = frozenset(
         "camembert",
         "canine",
         "convbert",
-        "data2vec-text",
         "deberta",
         "deberta-v2",
         "distilbert",

@@ -107,7 +107,7 @@ def check_answers(artifact: Path, rows: list[Row], scores: dict[str, Any]) -> No
     for row, entry in zip(rows, shown, strict=True):
         found = scope["answer"](row["question"], row["context"])
         assert found["answer"] == entry["answer"]
-        best = entry["n_best"][0 if entry["n_best"][0]["text"] == entry["answer"] else 1]
+        best = next(answer for answer in entry["n_best"] if answer["text"] == entry["answer"])
         assert (found["start"], found["answer"]) == (best["start"], best["text"])
         assert found["score"] == pytest.approx(best["score"], abs=1e-4)
 

@@ -97,12 +97,10 @@ def test_the_best_spans_are_those_of_trying_all(tokens: int, longest: int, count
     solid = generator.random(tokens) < 0.8
     solid[:1] = True
     every = sorted(
-        (
-            (-float(starts[first] + ends[last]), first, last)
-            for first in range(tokens)
-            for last in range(first, min(tokens, first + longest))
-            if solid[first] and solid[last]
-        )
+        (-float(starts[first] + ends[last]), first, last)
+        for first in range(tokens)
+        for last in range(first, min(tokens, first + longest))
+        if solid[first] and solid[last]
     )[:count]
     first, last, scores = best_spans(starts, ends, solid, longest, count)
     assert [(-float(s), int(f), int(e)) for f, e, s in zip(first, last, scores, strict=True)] == every

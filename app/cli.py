@@ -10,8 +10,9 @@ from importlib.util import find_spec
 from pathlib import Path
 from typing import TYPE_CHECKING
 
+from app.commands import backup, keys
+
 if TYPE_CHECKING:
-    from app.projects import KeyInfo
     from app.settings import Settings
 
 USAGE_ERROR = 2
@@ -58,13 +59,8 @@ def build_parser() -> argparse.ArgumentParser:
         help="bring the database's schema up to date",
         description="Brings the schema of TAILOR_DATABASE_URL up to date. Several at once wait for each other.",
     )
-    keys = commands.add_parser(
-        "keys",
-        help="make, list and revoke API keys",
-        description="Works on TAILOR_DATABASE_URL, or where that is not set on the `tailor up` that runs on this "
-        "machine.",
-    )
-    add_key_actions(keys)
+    keys.add_parser(commands.add_parser, add_data_directory)
+    backup.add_parsers(commands.add_parser, add_data_directory)
 
     health = commands.add_parser(
         "health",
@@ -74,19 +70,6 @@ def build_parser() -> argparse.ArgumentParser:
     )
     health.add_argument("process", choices=["api", "worker", "control"])
     return parser
-
-
-def add_key_actions(keys: argparse.ArgumentParser) -> None:
-    """`tailor keys create`, `list` and `revoke`."""
-    actions = keys.add_subparsers(dest="action", required=True, metavar="ACTION")
-    create = actions.add_parser("create", help="make a key; it is printed once and stored as a hash")
-    create.add_argument("--name", required=True, help="what the key is for")
-    create.add_argument("--project", default="default", help="the project it opens, made if needed (default: default)")
-    listing = actions.add_parser("list", help="show all keys by their first characters")
-    revoke = actions.add_parser("revoke", help="end a key's validity at once")
-    revoke.add_argument("id", help="the key's id, as `tailor keys list` shows it")
-    for action in (create, listing, revoke):
-        add_data_directory(action)
 
 
 def add_data_directory(parser: argparse.ArgumentParser) -> None:
@@ -111,7 +94,7 @@ def main(arguments: Sequence[str] | None = None) -> int:
     try:
         return run(options)
     except SystemExit as end:
-        if isinstance(end.code, str):  # a setting that is required
+        if isinstance(end.code, str):  # a sentence: a setting that is required, a command that cannot go on
             return fail(end.code)
         raise
     except KeyboardInterrupt:
@@ -139,7 +122,9 @@ def run(options: argparse.Namespace) -> int:
         case "migrate":
             return migrate(settings)
         case "keys":
-            return keys(settings, options)
+            return keys.run(settings, options)
+        case "backup" | "restore":
+            return backup.run(settings, options)
         case _:
             return health(settings, options.process)
 
@@ -213,6 +198,7 @@ def migrate(settings: "Settings") -> int:
     from alembic.util import CommandError
     from sqlalchemy.exc import SQLAlchemyError
 
+    from app.db import first_line
     from app.db import migrate as bring_up_to_date
 
     try:
@@ -225,76 +211,12 @@ def migrate(settings: "Settings") -> int:
     return 0
 
 
-def keys(settings: "Settings", options: argparse.Namespace) -> int:
-    """`tailor keys`. A new key is all that `create` writes to standard output."""
-    from sqlalchemy.exc import SQLAlchemyError
-
-    from app.db import make_engine, session_factory, transaction
-    from app.errors import AppError
-    from app.projects import create_key, list_keys, revoke_key
-
-    database_url = settings.database_url or embedded_database_url(settings.data_dir)
-    if database_url is None:
-        return fail(
-            f"TAILOR_DATABASE_URL is not set and no `tailor up` runs on {settings.data_dir}: set the variable, start "
-            "`tailor up`, or name its directory with --data-dir."
-        )
-    engine = make_engine(database_url)
-    try:
-        with transaction(session_factory(engine)) as session:
-            match options.action:
-                case "create":
-                    key, plaintext = create_key(session, project=options.project, name=options.name)
-                    session.commit()
-                    print(plaintext)
-                    print(f"{key.id} opens the project {key.project!r}; it is not shown again.", file=sys.stderr)
-                case "list":
-                    print_keys(list_keys(session))
-                case _:
-                    key = revoke_key(session, options.id)
-                    print(f"{key.id} ({key.name}, {key.prefix}…) is revoked.")
-    except AppError as error:
-        return fail(error.message)
-    except SQLAlchemyError as error:
-        return fail(f"The database cannot be used; has `tailor migrate` run? {first_line(error)}")
-    finally:
-        engine.dispose()
-    return 0
-
-
-def embedded_database_url(data_dir: Path) -> str | None:
-    """The database of the `tailor up` that runs on `data_dir`, if one does."""
-    try:
-        from app.embedded.directory import DataDirectory
-        from app.embedded.postgres import running_url
-    except ImportError:
-        return None
-    return running_url(DataDirectory(data_dir).postgres)
-
-
-def print_keys(found: "list[KeyInfo]") -> None:
-    """A table of keys."""
-    rows = [("ID", "PROJECT", "NAME", "KEY", "CREATED", "REVOKED")]
-    for key in found:
-        revoked = "" if key.revoked_at is None else f"{key.revoked_at:%Y-%m-%d %H:%M}"
-        rows.append((key.id, key.project, key.name, f"{key.prefix}…", f"{key.created_at:%Y-%m-%d %H:%M}", revoked))
-    widths = [max(len(row[column]) for row in rows) for column in range(len(rows[0]))]
-    for row in rows:
-        print("  ".join(cell.ljust(width) for cell, width in zip(row, widths, strict=True)).rstrip())
-
-
 def health(settings: "Settings", process: str) -> int:
     """`tailor health`."""
     from app.health import problem_of
 
     problem = problem_of(settings, process)
     return 0 if problem is None else fail(problem)
-
-
-def first_line(error: Exception) -> str:
-    """What went wrong, short: SQLAlchemy wraps the driver's error and adds lines of its own."""
-    cause = getattr(error, "orig", None) or error
-    return next(iter(str(cause).strip().splitlines()), type(cause).__name__)
 
 
 def fail(message: str, exit_code: int = 1) -> int:

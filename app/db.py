@@ -8,7 +8,7 @@ import alembic.command
 from alembic.config import Config
 from psycopg import AsyncConnection
 from psycopg.conninfo import make_conninfo
-from sqlalchemy import Engine, create_engine, event, make_url, text
+from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -76,6 +76,12 @@ def transaction(sessions: SessionFactory) -> Generator[Session]:
         yield session
 
 
+def first_line(error: Exception) -> str:
+    """What went wrong, short: SQLAlchemy wraps the driver's error and adds lines of its own."""
+    cause = getattr(error, "orig", None) or error
+    return next(iter(str(cause).strip().splitlines()), type(cause).__name__)
+
+
 def after_commit(session: Session, function: Callable[[], None]) -> None:
     """Call `function` once this session's transaction has committed; drop it on rollback. Equal functions run once."""
     waiting: list[Callable[[], None]] = session.info.setdefault("after_commit", [])
@@ -107,6 +113,13 @@ def migrate(database_url: str) -> None:
     alembic.command.upgrade(alembic_config(database_url), "head")
 
 
+def migrate_within(connection: Connection, revision: str) -> None:
+    """Bring the schema to a version inside the caller's transaction, which others that migrate wait for."""
+    config = alembic_config("")
+    config.attributes["connection"] = connection
+    alembic.command.upgrade(config, revision)
+
+
 def is_migrated(session: Session) -> bool:
     """Whether the schema is the one this code was written for."""
     if session.scalar(text("SELECT to_regclass('alembic_version')")) is None:
@@ -114,4 +127,4 @@ def is_migrated(session: Session) -> bool:
     return session.scalar(text("SELECT version_num FROM alembic_version")) == SCHEMA_VERSION
 
 
-SCHEMA_VERSION = "0005"
+SCHEMA_VERSION = "0008"

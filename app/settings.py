@@ -101,6 +101,13 @@ class Settings(BaseSettings):
     keep_checkpoints: int = Field(
         default=2, ge=1, description="Checkpoints kept of a job; the best and the last are always among them."
     )
+    checkpoint_retention_days: float = Field(
+        default=30,
+        ge=0,
+        le=36500,
+        description="Days that checkpoints stay after their job has ended; those that an unfinished job starts from "
+        "stay longer. 36500 keeps them for ever.",
+    )
     worker_slots: int = Field(default=1, ge=1, description="Jobs a training worker runs at once: one a device.")
     preparation_slots: int = Field(default=2, ge=1, description="Files a control worker prepares at once.")
     standby: Literal["on", "off"] = Field(

@@ -56,7 +56,18 @@ def test_the_help_names_the_defaults_of_the_settings(capsys: pytest.CaptureFixtu
 
 
 @pytest.mark.parametrize(
-    "arguments", [[], ["fly"], ["up", "--port", "http"], ["keys"], ["keys", "create"], ["health"], ["health", "redis"]]
+    "arguments",
+    [
+        [],
+        ["fly"],
+        ["up", "--port", "http"],
+        ["keys"],
+        ["keys", "create"],
+        ["health"],
+        ["health", "redis"],
+        ["backup"],
+        ["restore"],
+    ],
 )
 def test_a_wrong_command_line_ends_with_exit_code_2(arguments: list[str], capsys: pytest.CaptureFixture[str]) -> None:
     with pytest.raises(SystemExit) as caught:

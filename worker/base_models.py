@@ -1,17 +1,23 @@
 """Bring the model a job starts from into its run directory."""
 
 import json
+import shutil
+from collections.abc import Generator
+from contextlib import contextmanager
 from dataclasses import dataclass
 from pathlib import Path
 
 from app.db import transaction
+from app.model_files.inspection import inspect, window_of
+from app.model_files.members import KEPT
 from app.registry import models
-from app.registry.base_models import inspect, locate, window_of
+from app.registry.base_models import locate
 from app.storage.blobs import get_file
 from app.tables import Model
 from worker.context import WorkerContext
 
-HUB_PATTERNS = ["*.safetensors", "*.safetensors.index.json", "*.json", "*.txt", "*.model"]
+HUB_PATTERNS = [f"*{ending}" for ending in KEPT]
+NESTED = ["*/*"]  # a model's files lie at the root; below are copies in other formats
 
 
 class ModelUnavailableError(Exception):
@@ -43,8 +49,8 @@ def provide(context: WorkerContext, model_id: str, directory: Path, *, tokenizer
     """Link or download a model into `directory`. Raises ModelUnavailableError if it is not to be had."""
     with transaction(context.sessions) as session:
         model = session.get(Model, model_id)
-        stored = models.files(session, model_id) if model is not None and model.kind != "base" else []
-    if model is None or (model.kind != "base" and not stored):
+        stored = models.files(session, model_id)
+    if model is None or (model.project_id is not None and not stored):
         raise ModelUnavailableError(f"Model {model_id!r} was deleted.")
     if stored:
         for file in stored:
@@ -68,13 +74,49 @@ def _from_hub(context: WorkerContext, model_id: str, *, tokenizer_only: bool) ->
             f"Model {model_id!r} is not on the worker {context.owner}. Base models of TAILOR_BASE_MODELS_DIR must be "
             "there on every worker; the starter model comes with the extra `tailor[starter]`."
         )
-    # Imported here: the hub client takes half a second that air-gapped workers never need.
-    from huggingface_hub import snapshot_download
-    from huggingface_hub.errors import HfHubHTTPError, LocalEntryNotFoundError
-
     patterns = ["tokenizer.json", "config.json"] if tokenizer_only else HUB_PATTERNS
-    try:
+    with _asking_the_hub(model_id):
+        # Imported here: the hub client takes half a second that air-gapped workers never need.
+        from huggingface_hub import snapshot_download
+
         return Path(snapshot_download(model_id, allow_patterns=patterns))
-    except (HfHubHTTPError, LocalEntryNotFoundError, OSError) as error:
+
+
+def download(context: WorkerContext, repository: str, revision: str | None, directory: Path) -> str:
+    """Download the files of a model from the hub into `directory`; returns the commit they are of.
+
+    Raises ModelUnavailableError if the hub may not be asked, does not answer, or offers more bytes than are allowed.
+    """
+    if context.settings.hub != "on":
+        raise ModelUnavailableError(
+            f"Model {repository!r} is on the hub, and the worker {context.owner} has TAILOR_HUB=off."
+        )
+    with _asking_the_hub(repository):
+        from huggingface_hub import HfApi, snapshot_download
+        from huggingface_hub.utils import filter_repo_objects
+
+        info = HfApi().model_info(repository, revision=revision, files_metadata=True)
+        sizes = {file.rfilename: file.size or 0 for file in info.siblings or []}
+        wanted = filter_repo_objects(sizes, allow_patterns=HUB_PATTERNS, ignore_patterns=NESTED)
+        size = sum(sizes[name] for name in wanted)
+    limit = context.settings.max_decompressed_bytes
+    if size > limit:
+        raise ModelUnavailableError(
+            f"Model {repository!r} has {size:,} bytes, and TAILOR_MAX_DECOMPRESSED_BYTES allows {limit:,}."
+        )
+    with _asking_the_hub(repository):
+        snapshot_download(
+            repository, revision=info.sha, allow_patterns=HUB_PATTERNS, ignore_patterns=NESTED, local_dir=directory
+        )
+    shutil.rmtree(directory / ".cache", ignore_errors=True)  # the client's notes on what it has downloaded
+    assert info.sha is not None
+    return info.sha
+
+
+@contextmanager
+def _asking_the_hub(model_id: str) -> Generator[None]:
+    try:
+        yield
+    except Exception as error:  # the client has dozens of errors, those of the network among them, and no common one
         reason = str(error).strip().partition("\n")[0]
         raise ModelUnavailableError(f"Model {model_id!r} could not be downloaded from the hub: {reason}") from error

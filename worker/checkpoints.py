@@ -168,10 +168,10 @@ def _prune(session: Session, job_id: str, keep: int) -> None:
     rows = session.scalars(select(Checkpoint).where(Checkpoint.job_id == job_id).order_by(Checkpoint.step.desc())).all()
     kept = [row for row in rows if row.best] + [row for row in rows if not row.best]
     kept_ids = {row.id for row in (*rows[:1], *kept[:keep])}
-    forget(
-        session,
-        [row for row in rows if row.id not in kept_ids and not service.unfinished_jobs_of_model(session, row.model_id)],
-    )
+    surplus = [row for row in rows if row.id not in kept_ids]
+    # A job that is being created on one of them comes first or not at all.
+    session.execute(select(Model.id).where(Model.id.in_([row.model_id for row in surplus])).with_for_update())
+    forget(session, [row for row in surplus if not service.unfinished_jobs_of_model(session, row.model_id)])
 
 
 def forget(session: Session, checkpoints: Sequence[Checkpoint]) -> None:

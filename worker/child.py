@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
-from app.catalog.plan import PLAN, PreparationPlan
+from app.catalog.plan import PLAN, PreparationPlan, RegistrationPlan
 from worker.protocol import EXIT_DONE, EXIT_STOPPED, EXIT_USER_ERROR, Event, Log, Result, encode
 from worker.training.failures import StoppedError, failure_of, run_directory_lost
 
@@ -67,6 +67,8 @@ def _work(plan_path: Path, emit: Callable[[Event], None], stop: threading.Event)
         plan = PLAN.validate_json(plan_path.read_bytes())
         if isinstance(plan, PreparationPlan):
             _prepare(plan, plan_path.parent, emit)
+        elif isinstance(plan, RegistrationPlan):
+            _check(plan, plan_path.parent, emit)
         else:
             from worker.training.run import run
 
@@ -74,9 +76,9 @@ def _work(plan_path: Path, emit: Callable[[Event], None], stop: threading.Event)
     except StoppedError:
         return EXIT_STOPPED
     except Exception as error:
-        traceback.print_exc()
         failure = failure_of(error) if plan_path.exists() else run_directory_lost(plan_path.parent)
         emit(failure)
+        traceback.print_exc()  # may fail itself, where a disk is full
         return EXIT_USER_ERROR if failure.kind == "user_error" else EXIT_FAILED
     return EXIT_DONE
 
@@ -86,6 +88,14 @@ def _prepare(plan: PreparationPlan, run_dir: Path, emit: Callable[[Event], None]
 
     prepared = prepare(plan, run_dir, lambda message: emit(Log(message)))
     emit(Result(records=prepared.records_path, report=prepared.report))
+
+
+def _check(plan: RegistrationPlan, run_dir: Path, emit: Callable[[Event], None]) -> None:
+    from app.model_files.check import check
+
+    model = check(plan, run_dir, lambda message: emit(Log(message)))
+    facts = {"family": model.family, "max_length": model.max_length, "left_out": model.left_out}
+    emit(Result(artifact=model.path, report=facts))
 
 
 def _take_over_stdout() -> Callable[[Event], None]:

@@ -22,8 +22,10 @@ from app.jobs import leases, workers
 from app.queue import CONTROL_QUEUE, TRAINING_QUEUE, WAKE, Waker, make_celery
 from app.settings import Settings, get_settings
 from app.storage.database import DatabaseBlobStore
+from worker.cleaning import Cleaning
 from worker.context import DATABASE_AWAY, WorkerContext
 from worker.process import Standby
+from worker.run_directories import sweep
 from worker.supervisor import supervise
 from worker.tick import Rounds
 from worker.webhooks import WebhookSender
@@ -31,6 +33,7 @@ from worker.webhooks import WebhookSender
 logger = logging.getLogger(__name__)
 
 REPORT_S = 10.0
+SWEEP_S = 300.0
 CHATTY = ("celery.worker.strategy", "celery.app.trace")  # two lines a wake-up, and nothing in them
 
 
@@ -72,6 +75,11 @@ class Slots:
 def _report(context: WorkerContext, kind: str) -> None:
     with transaction(context.sessions) as session:
         workers.report(session, id_=context.owner, kind=kind, host=socket.gethostname(), pid=os.getpid())
+
+
+def _sweep(settings: Settings) -> None:
+    for name in sweep(settings.runs_dir):
+        logger.info("removed %s, which a worker that is gone had left", settings.runs_dir / name)
 
 
 def _when_database_is_there(work: Callable[[], None]) -> Callable[[], None]:
@@ -116,7 +124,7 @@ def run(settings: Settings, *, control: bool) -> None:
     engine = make_engine(settings.require("database_url"), settings.database_pool_size)
     sessions = session_factory(engine)
     draining, stopped = threading.Event(), threading.Event()
-    standby = Standby(settings.runs_dir, enabled=settings.standby == "on" and not control)
+    standby = Standby(enabled=settings.standby == "on" and not control)
     context = WorkerContext(
         settings=settings,
         sessions=sessions,
@@ -140,10 +148,14 @@ def run(settings: Settings, *, control: bool) -> None:
         """Go to work, whether Redis is there or not: Celery takes signals from now on, and connects afterwards."""
         if control:
             webhooks.start()
-            tick = _when_database_is_there(Rounds(context).tick)
+            rounds = Rounds(context)
+            tick = _when_database_is_there(rounds.tick)
             tick()  # before the first report: who reads that finds the base models registered
             _every(settings.tick_s, tick, stopped)
+            cleaning = Cleaning(context, rounds.is_settled)
+            _every(settings.tick_s, _when_database_is_there(cleaning.clean_if_due), stopped)
         standby.refill()
+        _every(SWEEP_S, _when_database_is_there(lambda: _sweep(settings)), stopped)
         _every(REPORT_S, _when_database_is_there(functools.partial(_report, context, kind)), stopped)
         _every(settings.tick_s, lambda: _in_thread(look_for_work), stopped)
 

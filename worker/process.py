@@ -6,8 +6,10 @@ import queue
 import signal
 import subprocess
 import sys
+import tempfile
 import threading
 from pathlib import Path
+from typing import IO
 
 from worker.protocol import Event, Log, decode
 
@@ -21,21 +23,21 @@ class Child:
     Standard input is its leash: when this process dies, the kernel closes the pipe and the child ends at once.
     """
 
-    def __init__(self, stderr: Path, *, preload: bool) -> None:
-        stderr.parent.mkdir(parents=True, exist_ok=True)
-        self.stderr = stderr
+    def __init__(self, *, preload: bool) -> None:
         self.killed = False
+        self.stderr_tail = ""  # the last lines it wrote to standard error, once it was waited for
         self.events: queue.SimpleQueue[Event | None] = queue.SimpleQueue()
-        command = [sys.executable, "-m", "worker.child", *(["--preload"] if preload else [])]
-        with stderr.open("wb") as log:
-            self._process = subprocess.Popen(
-                command,
-                stdin=subprocess.PIPE,
-                stdout=subprocess.PIPE,
-                stderr=log,
-                start_new_session=True,
-                env={name: value for name, value in os.environ.items() if name not in SECRETS},
-            )
+        # Without a name, so that no death of ours can leave it behind; not on the run directory's disk, which may be
+        # what the child has to complain of.
+        self._stderr: IO[bytes] = tempfile.TemporaryFile()  # noqa: SIM115 closed by wait()
+        self._process = subprocess.Popen(
+            [sys.executable, "-m", "worker.child", *(["--preload"] if preload else [])],
+            stdin=subprocess.PIPE,
+            stdout=subprocess.PIPE,
+            stderr=self._stderr,
+            start_new_session=True,
+            env={name: value for name, value in os.environ.items() if name not in SECRETS},
+        )
         threading.Thread(target=self._read, name=f"child-{self.pid}", daemon=True).start()
 
     @property
@@ -85,27 +87,23 @@ class Child:
         """Its exit code, negative for a signal. Whatever it left running in its group is killed."""
         code = self._process.wait()
         self.kill()
-        for stream in (self._process.stdin, self._process.stdout):
+        if not self._stderr.closed:
+            end = self._stderr.seek(0, os.SEEK_END)
+            self._stderr.seek(max(0, end - STDERR_TAIL_BYTES))
+            self.stderr_tail = self._stderr.read().decode("utf-8", "replace").strip()
+        for stream in (self._process.stdin, self._process.stdout, self._stderr):
             if stream is not None:
                 with contextlib.suppress(BrokenPipeError):
                     stream.close()
         return code
 
-    def stderr_tail(self) -> str:
-        """The last lines it wrote to standard error."""
-        with self.stderr.open("rb") as file:
-            file.seek(max(0, self.stderr.stat().st_size - STDERR_TAIL_BYTES))
-            return file.read().decode("utf-8", "replace").strip()
-
 
 class Standby:
     """At most one child that has torch loaded already, so that the next job starts in well under a second."""
 
-    def __init__(self, logs: Path, *, enabled: bool) -> None:
-        self._logs = logs
+    def __init__(self, *, enabled: bool) -> None:
         self._enabled = enabled
         self._waiting: Child | None = None
-        self._count = 0
         self._closed = False
         self._lock = threading.Lock()
 
@@ -118,13 +116,13 @@ class Standby:
         """Start one if none waits."""
         with self._lock:
             if self._enabled and not self._closed and (self._waiting is None or not self._waiting.is_alive()):
-                self._waiting = self._spawn()
+                self._waiting = Child(preload=True)
 
     def take(self) -> Child:
         """The waiting child, or a new one."""
         with self._lock:
             child, self._waiting = self._waiting, None
-            return child if child is not None and child.is_alive() else self._spawn()
+            return child if child is not None and child.is_alive() else Child(preload=True)
 
     def close(self) -> None:
         """End the waiting child."""
@@ -133,8 +131,3 @@ class Standby:
             if self._waiting is not None:
                 self._waiting.kill()
                 self._waiting.wait()
-                self._waiting.stderr.unlink(missing_ok=True)
-
-    def _spawn(self) -> Child:
-        self._count += 1
-        return Child(self._logs / f"child-{os.getpid()}-{self._count}.log", preload=True)

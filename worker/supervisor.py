@@ -5,7 +5,6 @@ The supervisor loads no torch and trusts nothing it cannot fence: every write ch
 
 import logging
 import queue
-import shutil
 import time
 from pathlib import Path
 
@@ -18,23 +17,29 @@ from worker.heartbeat import Heartbeat
 from worker.kinds import AnyPlan, Kind, UnusableJobError
 from worker.kinds.fine_tuning import FineTuningKind
 from worker.kinds.preparation import PreparationKind
+from worker.kinds.registration import RegistrationKind
 from worker.memory import oom_kills
 from worker.outcome import Failed, Outcome, failed_on_disk, judge
 from worker.process import Child
 from worker.relay import Relay
+from worker.run_directories import HeldDirectory
 from worker.stops import Signs, Stop
 
 logger = logging.getLogger(__name__)
 
 POLL_S = 0.1
-KINDS: dict[str, Kind] = {"fine_tuning": FineTuningKind(), "preparation": PreparationKind()}
+KINDS: dict[str, Kind] = {
+    "fine_tuning": FineTuningKind(),
+    "preparation": PreparationKind(),
+    "registration": RegistrationKind(),
+}
 
 
 def supervise(context: WorkerContext, job: Job) -> None:
     """Run a claimed job to the end of this attempt. Never raises for what the job or its child does."""
     assert job.lease_token is not None
     kind = KINDS[job.kind]
-    run_dir = context.settings.runs_dir / f"{job.id}-{job.attempt}-{job.lease_token}"
+    run_dir = HeldDirectory(context.settings.runs_dir / f"{job.id}-{job.attempt}-{job.lease_token}")
     logger.info("job %s attempt %d: started", job.id, job.attempt)
     with Heartbeat(context, job.lease_token) as heartbeat, Relay(context, job, heartbeat) as relay:
         attempt = _Attempt(context, job, kind, run_dir, heartbeat, relay)
@@ -42,9 +47,9 @@ def supervise(context: WorkerContext, job: Job) -> None:
             outcome = attempt.run()
             relay.flush()
             heartbeat.flush()
-            Ending(context, job, kind, heartbeat).write(outcome, run_dir)
+            Ending(context, job, kind, heartbeat).write(outcome, run_dir.path)
         finally:
-            shutil.rmtree(run_dir, ignore_errors=True)
+            run_dir.remove()
     logger.info("job %s attempt %d: %s", job.id, job.attempt, "lease lost" if heartbeat.lost.is_set() else "ended")
 
 
@@ -52,12 +57,13 @@ class _Attempt:
     """One attempt at a job: the child, its relay, and what was asked of it."""
 
     def __init__(
-        self, context: WorkerContext, job: Job, kind: Kind, run_dir: Path, heartbeat: Heartbeat, relay: Relay
+        self, context: WorkerContext, job: Job, kind: Kind, held: HeldDirectory, heartbeat: Heartbeat, relay: Relay
     ) -> None:
         self._context = context
         self._job = job
         self._kind = kind
-        self._run_dir = run_dir
+        self._held = held
+        self._run_dir = held.path
         self._heartbeat = heartbeat
         self._relay = relay
         self._result: protocol.Result | None = None
@@ -81,21 +87,17 @@ class _Attempt:
 
     def _see_through(self, plan_path: Path) -> Outcome:
         killed_before = oom_kills()
-        if self._kind.uses_standby:
-            child = self._context.standby.take()
-        else:
-            child = Child(self._run_dir / "stderr.log", preload=False)
+        child = self._context.standby.take() if self._kind.uses_standby else Child(preload=False)
         pusher = CheckpointPusher(self._context, self._job, self._run_dir, self._heartbeat, self._relay)
         try:
             child.start(plan_path)
             stop, exit_code = self._watch(child, pusher)
             out_of_memory = not child.killed and oom_kills() > killed_before
-            return judge(exit_code, self._result, self._failure, child.stderr_tail(), stop, out_of_memory=out_of_memory)
+            return judge(exit_code, self._result, self._failure, child.stderr_tail, stop, out_of_memory=out_of_memory)
         finally:
             child.kill()
             child.wait()
             pusher.close()
-            child.stderr.unlink(missing_ok=True)
             if self._kind.uses_standby:
                 self._context.standby.refill()
 
@@ -103,8 +105,7 @@ class _Attempt:
         """Fill the run directory, from the beginning again after a database that was away."""
 
         def fill() -> AnyPlan:
-            shutil.rmtree(self._run_dir, ignore_errors=True)
-            self._run_dir.mkdir(parents=True)
+            self._held.make()
             return self._kind.lay_out(self._context, self._job, self._run_dir)
 
         plan = self._context.patiently(fill, self._heartbeat.lost)

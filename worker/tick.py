@@ -3,44 +3,36 @@
 import logging
 import time
 from dataclasses import dataclass, field
-from datetime import timedelta
 
 from sqlalchemy import extract, func, select
-from sqlalchemy.orm import Session
 
 from app.db import transaction
-from app.files.service import remove_expired
-from app.files.uploads import expire_uploads
-from app.jobs import idempotency, leases, preparations, validation
+from app.jobs import leases, preparations, registrations, validation
 from app.registry import base_models
-from app.storage.database import collect_orphans
-from app.webhooks import deliveries
 from worker.context import WorkerContext
 
 logger = logging.getLogger(__name__)
 
-CLEAN_EVERY_S = 300.0
 SCAN_EVERY_S = 30.0
 SETTLING_RENEWALS = 3  # a worker that lives has renewed its lease this many intervals after an outage of the database
 
 
 @dataclass
 class Rounds:
-    """The rounds of one control worker, and when the slower chores were last done."""
+    """The rounds of one control worker, and when the database last answered."""
 
     context: WorkerContext
-    _cleaned_at: float = field(default=float("-inf"))
     _scanned_at: float = field(default=float("-inf"))
     _answered_at: float = field(default=float("inf"))
     _back_at: float = field(default=float("-inf"))
 
     def tick(self) -> None:
-        """Reap lost leases, move validated jobs, wake workers for both; now and then scan and clean."""
-        with transaction(self.context.sessions) as session:
-            settled = self._is_settled(session)
+        """Reap lost leases, move validated jobs, wake workers for both; now and then scan."""
+        settled = self.is_settled()
         with transaction(self.context.sessions) as session:
             reaped = leases.reap(session) if settled else []
             preparations.settle_ended(session, reaped)
+            registrations.settle_ended(session, reaped)
             validated = validation.advance(session)
         for job in reaped:
             logger.warning("job %s: worker lost, now %s", job.id, job.status)
@@ -48,18 +40,17 @@ class Rounds:
             self.context.wake(job.queue)
         if time.monotonic() - self._scanned_at > SCAN_EVERY_S:
             self.scan()
-        if settled and time.monotonic() - self._cleaned_at > CLEAN_EVERY_S:
-            self._clean()
         self._answered_at = time.monotonic()
 
-    def _is_settled(self, session: Session) -> bool:
+    def is_settled(self) -> bool:
         """Whether the database has been there for long enough that whoever waited for it has come back.
 
         While it was away no lease could be renewed, so an expired one says nothing about its worker. It was away when
         it started not long ago, and when it did not answer between two rounds (frozen, or out of reach for us).
         """
         settings = self.context.settings
-        up_s = session.scalars(select(extract("epoch", func.now() - func.pg_postmaster_start_time()))).one()
+        with transaction(self.context.sessions) as session:
+            up_s = session.scalars(select(extract("epoch", func.now() - func.pg_postmaster_start_time()))).one()
         now = time.monotonic()
         if now - self._answered_at > 2 * settings.tick_s:
             self._back_at = now
@@ -71,21 +62,3 @@ class Rounds:
         with transaction(self.context.sessions) as session:
             base_models.register(session, found)
         self._scanned_at = time.monotonic()
-
-    def _clean(self) -> None:
-        with transaction(self.context.sessions) as session:
-            expired = remove_expired(session)
-            uploads = expire_uploads(session)
-        with transaction(self.context.sessions) as session:
-            idempotency.forget(session)
-            blobs = collect_orphans(session)
-        with transaction(self.context.sessions) as session:
-            deliveries.forget(session, kept_for=timedelta(days=self.context.settings.webhook_log_days))
-        if expired or uploads or blobs:
-            logger.info(
-                "removed %d expired files, %d expired uploads and %d unreferenced blobs",
-                len(expired),
-                len(uploads),
-                blobs,
-            )
-        self._cleaned_at = time.monotonic()

@@ -8,27 +8,49 @@ from starlette.responses import Response
 
 from app.api.byte_ranges import Download, content_hash_headers, serve
 from app.api.deps import AccessDep
+from app.api.idempotency import OnceDep
 from app.api.schemas.base import Deleted, errors, seconds
-from app.api.schemas.models import ModelFile, ModelFileList, ModelList, ModelObject
+from app.api.schemas.models import ModelCreate, ModelFile, ModelFileList, ModelList, ModelObject
 from app.errors import AppError
-from app.jobs import service
+from app.jobs import registrations, service
+from app.queue import CONTROL_QUEUE
 from app.registry import archive, models
+from app.tables import Model
 
 router = APIRouter(prefix="/v1/models", tags=["Models"])
 
 BYTES = errors(404, 416)
 
 
+@router.post("", responses=errors(409, 413, 422), summary="Register a base model")
+def register_model(body: ModelCreate, access: AccessDep, once: OnceDep) -> ModelObject:
+    """Make a base model of an uploaded archive, or of a repository of the hub where that is allowed.
+
+    The answer comes at once, with `status: "processing"`; poll `GET /v1/models/{model}` until it is `ready`, or `error`
+    with the reason in `problem`. A registration that failed may be repeated under the same name.
+
+    Weights are read from safetensors alone. Pickles, code, links and paths that leave the archive are refused by name.
+    """
+    with access.transaction() as (session, caller):
+
+        def act() -> ModelObject:
+            model = registrations.create(session, caller, body.to_new_model(), access.state.settings)
+            access.wake_after_commit(session, CONTROL_QUEUE)
+            return ModelObject.of(model)
+
+        return once.answer(session, caller, body.model_dump(mode="json"), ModelObject, act)
+
+
 @router.get("", responses=errors(), summary="List models")
 def list_models(access: AccessDep) -> ModelList:
-    """Base models, then the project's fine-tuned ones. Checkpoints are listed with their job."""
+    """Base models, and those that the project registered or made. Checkpoints are listed with their job."""
     with access.read() as (session, caller):
         return ModelList(data=[ModelObject.of(model) for model in models.list_all(session, caller.project_id)])
 
 
 @router.get("/{model:path}/files", responses=errors(404), summary="List a model's files")
 def list_model_files(model: str, access: AccessDep) -> ModelFileList:
-    """The model's directory with sizes and hashes. A base model lives on the workers' disks: its list is empty."""
+    """The model's directory with sizes and hashes. Empty for a base model that lies on the workers' disks."""
     with access.read() as (session, caller):
         found = models.get(session, caller.project_id, model)
         return ModelFileList(data=[ModelFile.of(file) for file in models.files(session, found.id)])
@@ -68,14 +90,22 @@ def model_archive(model: str, request: Request, access: AccessDep) -> Response:
         found = models.get(session, caller.project_id, model)
         files = models.files(session, found.id)
     if not files:
-        message = f"Model {found.id!r} is a base model on the workers' disks; only models that a job made have files."
-        raise AppError(404, "model_has_no_files", message, "model")
+        raise _has_no_files(found)
     modified_at = seconds(found.created_at)
     parts = archive.segments(files, modified_at)
     read = partial(archive.read, parts, access.state.blobs)
     name = re.sub("[/:]", "-", found.id) + ".tar"
     etag = archive.fingerprint(files, modified_at)
     return serve(request, Download(name, sum(part.size for part in parts), etag, read, "application/x-tar"))
+
+
+def _has_no_files(model: Model) -> AppError:
+    where = {
+        "processing": "is still being checked",
+        "error": f"cannot be used: {model.problem}",
+        "ready": "is a base model on the workers' disks; only models that a project registered or made have files",
+    }
+    return AppError(404, "model_has_no_files", f"Model {model.id!r} {where[model.status]}.", "model")
 
 
 @router.get("/{model:path}", responses=errors(404), summary="Retrieve a model")
@@ -87,7 +117,10 @@ def retrieve_model(model: str, access: AccessDep) -> ModelObject:
 
 @router.delete("/{model:path}", responses=errors(403, 404, 409), summary="Delete a model")
 def delete_model(model: str, access: AccessDep) -> Deleted:
-    """Delete a fine-tuned model and its files. 403 for a base model, 409 while an unfinished job starts from it."""
+    """Delete a model that the project registered or made, and its files. 403 for a base model that all projects share.
+
+    409 while an unfinished job needs it. The id of a model that jobs have used is not given again.
+    """
     with access.transaction() as (session, caller):
         service.delete_model(session, caller, model)
     return Deleted(id=model, object="model")

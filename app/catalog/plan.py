@@ -78,5 +78,16 @@ class PreparationPlan(Plan):
     limits: PreparationLimits
 
 
-AnyPlan = Annotated[TrainingPlan | PreparationPlan, Field(discriminator="kind")]
-PLAN: TypeAdapter[TrainingPlan | PreparationPlan] = TypeAdapter(AnyPlan)
+class RegistrationPlan(Plan):
+    """Unpack `source` (an archive, or a directory that was downloaded), check it and leave the model in `model/`."""
+
+    kind: Literal["registration"] = "registration"
+    source: str
+    filename: str = Field(description="The client's name for it, for messages.")
+    revision: str | None = Field(default=None, description="The commit of the hub that it was downloaded from.")
+    model: str = Field(description="Id that the model will have.")
+    limits: PreparationLimits
+
+
+AnyPlan = Annotated[TrainingPlan | PreparationPlan | RegistrationPlan, Field(discriminator="kind")]
+PLAN: TypeAdapter[TrainingPlan | PreparationPlan | RegistrationPlan] = TypeAdapter(AnyPlan)

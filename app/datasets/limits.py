@@ -37,7 +37,7 @@ class Deadline:
             raise DataError(
                 "preparation_timeout",
                 f"The file could not be prepared within {self.timeout_s:g} s, the limit TAILOR_PREPARATION_TIMEOUT_S. "
-                "Fix: split the file, or raise the setting.",
+                "Fix: make the file smaller, or raise the setting.",
             )
 
 

@@ -57,6 +57,16 @@ def open_source(path: Path, filename: str, limits: PreparationLimits, deadline: 
     return Source(path, filename, compression, limits, deadline)
 
 
+def decompression_bomb(limit: int, decompressed: int, compressed: int) -> Problem:
+    """What is wrong with a file of which so many bytes have become more than `limit`."""
+    return Problem(
+        "decompression_bomb",
+        f"it decompresses to more than {limit:,} bytes, the limit TAILOR_MAX_DECOMPRESSED_BYTES "
+        f"({decompressed / max(1, compressed):,.0f} times the {compressed:,} compressed bytes read so far)",
+        "upload less at once, or raise the setting if the file is meant to be this large",
+    )
+
+
 class PlainStream(io.FileIO):
     """An uncompressed file that is no longer read once the time is over."""
 
@@ -151,15 +161,8 @@ class GzipStream(io.RawIOBase):
         self._decompressed += size
         limit = self._source.limits.max_decompressed_bytes
         if self._decompressed > limit:
-            ratio = self._decompressed / max(1, self._compressed - len(self._input))
-            raise UnreadableFileError(
-                Problem(
-                    "decompression_bomb",
-                    f"it decompresses to more than {limit:,} bytes, the limit TAILOR_MAX_DECOMPRESSED_BYTES "
-                    f"({ratio:,.0f} times the {self._compressed - len(self._input):,} compressed bytes read so far)",
-                    "upload less at once, or raise the setting if the file is meant to be this large",
-                )
-            )
+            compressed = self._compressed - len(self._input)
+            raise UnreadableFileError(decompression_bomb(limit, self._decompressed, compressed))
 
     def _unreadable(self, code: str, message: str) -> UnreadableFileError:
         fix = "compress it again with `gzip`, check it with `gzip -t`, and upload it again"

@@ -7,7 +7,7 @@ from collections.abc import Callable
 import redis
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.db import make_engine
+from app.db import first_line, make_engine
 from app.embedded.console import Console
 from app.embedded.directory import DataDirectory
 from app.embedded.postgres import launch_postgres, start_postgres
@@ -28,7 +28,7 @@ def provide_postgres(given: str | None, directory: DataDirectory, console: Conso
     console.passing("postgres  starting")
     began = time.monotonic()
     server = start_postgres(directory.postgres, log=directory.log("postgres"))
-    adopt(server, lambda: launch_postgres(directory.postgres, log=server.log), POSTGRES_GRACE_S, supervisor)
+    adopt(server, began, lambda: launch_postgres(directory.postgres, log=server.log), POSTGRES_GRACE_S, supervisor)
     introduce(server, began, console)
     return server.url
 
@@ -42,15 +42,16 @@ def provide_redis(given: str | None, directory: DataDirectory, console: Console,
     console.passing("redis     starting")
     began = time.monotonic()
     server = start_redis(directory.redis, log=directory.log("redis"))
-    adopt(server, lambda: launch_redis(directory.redis, server.url, log=server.log), REDIS_GRACE_S, supervisor)
+    adopt(server, began, lambda: launch_redis(directory.redis, server.url, log=server.log), REDIS_GRACE_S, supervisor)
     introduce(server, began, console)
     return server.url
 
 
-def adopt(server: Server, launch: Callable[[], Server], grace_s: float, supervisor: Supervisor) -> None:
-    """Hands a server that runs to the supervisor."""
+def adopt(server: Server, began: float, launch: Callable[[], Server], grace_s: float, supervisor: Supervisor) -> None:
+    """Hands a server that is ready to the supervisor."""
     program = Program(server.name, lambda: launch().process, server.log, server.log_start, server.stop_signal, grace_s)
-    supervisor.keep(program, server.process)
+    supervisor.keep(program, server.process, began)
+    supervisor.is_ready(program.name)
 
 
 def introduce(server: Server, began: float, console: Console) -> None:
@@ -89,9 +90,3 @@ def require_redis(url: str) -> None:
 def masked(url: str) -> str:
     """A URL without its password."""
     return re.sub(r"((?:^|[?&])password=)[^&]*", r"\1***", re.sub(r"(://[^:/@]*):.*@", r"\1:***@", url))
-
-
-def first_line(error: Exception) -> str:
-    """What went wrong, short: SQLAlchemy wraps the driver's error and adds lines of its own."""
-    cause = getattr(error, "orig", None) or error
-    return next(iter(str(cause).strip().splitlines()), type(cause).__name__)

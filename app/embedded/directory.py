@@ -13,6 +13,10 @@ from app.embedded.server import StartError
 ANOTHER = "give another with --data-dir or TAILOR_DATA_DIR"
 
 
+class InUseError(StartError):
+    """Another process holds the data directory."""
+
+
 @dataclass(frozen=True)
 class DataDirectory:
     """Where everything of one installation lies."""
@@ -39,10 +43,15 @@ class DataDirectory:
         return self.path / "logs" / f"{name}.log"
 
 
+def absolute(path: Path) -> Path:
+    """The whole path, `~` expanded and no link resolved."""
+    return Path(os.path.abspath(path.expanduser()))  # noqa: PTH100 `resolve` resolves links
+
+
 @contextmanager
 def hold(path: Path) -> Generator[DataDirectory]:
     """Makes the directory where it is missing and holds it until the end. Raises StartError."""
-    path = Path(os.path.abspath(path.expanduser()))  # noqa: PTH100 without resolving links
+    path = absolute(path)
     lock_path = path / "tailor.lock"
     try:
         path.mkdir(mode=0o700, parents=True, exist_ok=True)
@@ -59,7 +68,7 @@ def hold(path: Path) -> Generator[DataDirectory]:
             fcntl.flock(lock, fcntl.LOCK_EX | fcntl.LOCK_NB)
         except BlockingIOError:
             lock.seek(0)
-            raise StartError(
+            raise InUseError(
                 f"The data directory {path} is in use by process {lock.read().strip() or 'unknown'}: stop it, or "
                 f"{ANOTHER}."
             ) from None

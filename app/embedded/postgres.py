@@ -64,8 +64,8 @@ NOT_DURABLE = {
 def start_postgres(directory: Path, *, durable: bool = True, log: Path | None = None, timeout_s: float = 300) -> Server:
     """A server with its state in `directory`, once it takes connections. Raises StartError.
 
-    `durable=False` is for tests: a crash of the machine may lose everything. `timeout_s` covers the recovery after a
-    crash.
+    `durable=False` is for tests, and for a directory that its maker syncs: a crash of the machine may lose everything.
+    `timeout_s` covers the recovery after a crash.
     """
     server = launch_postgres(directory, durable=durable, log=log)
     try:

@@ -12,10 +12,10 @@ from alembic.util import CommandError
 from sqlalchemy import func, select
 from sqlalchemy.exc import SQLAlchemyError
 
-from app.db import SessionFactory, make_engine, migrate, session_factory, transaction
+from app.db import SessionFactory, first_line, make_engine, migrate, session_factory, transaction
 from app.embedded.address import require_free
 from app.embedded.console import Console
-from app.embedded.databases import first_line, provide_postgres, provide_redis
+from app.embedded.databases import provide_postgres, provide_redis
 from app.embedded.directory import DataDirectory, hold
 from app.embedded.interrupts import Interrupts
 from app.embedded.keyfile import ensure_key
@@ -128,6 +128,7 @@ def start_services(
         console.passing(f"{', '.join(waiting)} starting {elapsed_s:.0f} s")
         supervisor.step(POLL_S)
         for program in [program for program in waiting.values() if checks[program.name]()]:
+            supervisor.is_ready(program.name)
             console.ready(program.name, time.monotonic() - began, program.log)
             del waiting[program.name]
         if waiting and elapsed_s > READY_TIMEOUT_S:

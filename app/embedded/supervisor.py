@@ -1,6 +1,7 @@
 """Keeps the processes of `tailor up` running: restarts those that die, stops them in order, leaves none behind."""
 
 import ctypes
+import math
 import os
 import signal
 import subprocess
@@ -20,8 +21,9 @@ from app.embedded.server import StartError, described, failure, rotate
 PR_SET_CHILD_SUBREAPER = 36
 FIRST_PAUSE_S = 0.5
 LONGEST_PAUSE_S = 30.0
-# Whoever lived longer than this did not die of starting.
-STABLE_AFTER_S = 60.0
+# Whoever lived this many times as long as its first start took did not die of starting, and is started again at once.
+STABLE_AFTER_STARTS = 2.0
+STABLE_AFTER_S = 1.0  # at least
 DEATHS_AT_START = 3
 HURRIED_GRACE_S = 1.0
 ORPHAN_GENERATIONS = 10
@@ -41,11 +43,12 @@ class Program:
 
 @dataclass
 class Child:
-    """A program and its current process; none while it waits for its next start."""
+    """A program and its current process; none while it waits for its next start. It died `deaths` times of starting."""
 
     program: Program
     process: subprocess.Popen[bytes] | None
     started_at: float
+    stable_after_s: float = math.inf
     deaths: int = 0
     start_at: float = 0.0
 
@@ -68,11 +71,18 @@ class Supervisor:
 
     def start(self, program: Program) -> None:
         """Starts a program and keeps it running."""
-        self.keep(program, program.launch())
+        began = time.monotonic()
+        self.keep(program, program.launch(), began)
 
-    def keep(self, program: Program, process: subprocess.Popen[bytes]) -> None:
-        """Keeps a program running whose first process was started already."""
-        self._children.append(Child(program, process, time.monotonic()))
+    def keep(self, program: Program, process: subprocess.Popen[bytes], began: float) -> None:
+        """Keeps a program running whose first process was started already, at `began` (`time.monotonic`)."""
+        self._children.append(Child(program, process, began))
+
+    def is_ready(self, name: str) -> None:
+        """Says of a program that its first start is over."""
+        [child] = [child for child in self._children if child.program.name == name]
+        start_s = time.monotonic() - child.started_at
+        child.stable_after_s = max(STABLE_AFTER_S, STABLE_AFTER_STARTS * start_s)
 
     def everything_is_ready(self) -> None:
         """From here on a program that keeps dying is restarted for ever; until here that ends the start."""
@@ -95,7 +105,7 @@ class Supervisor:
         program = child.program
         self._end_group(child)
         self._end_orphans()
-        if time.monotonic() - child.started_at > STABLE_AFTER_S:
+        if time.monotonic() - child.started_at > child.stable_after_s:
             child.deaths = 0
         child.deaths += 1
         if self._starting and child.deaths >= DEATHS_AT_START:

@@ -21,6 +21,7 @@ from app.storage.blobs import BlobRef
 from app.tables import File, Job, Preparation, new_id
 
 RESULTS_PURPOSE = "fine-tune-results"
+REMOVED_AT_ONCE = 100
 
 
 @dataclass(frozen=True)
@@ -147,13 +148,15 @@ def remove(session: Session, file: File) -> None:
 
 
 def remove_expired(session: Session) -> list[str]:
-    """Delete files past their `expires_at` that no unfinished job needs; returns their ids."""
+    """Delete some files past their `expires_at` that no unfinished job needs; returns their ids."""
     expired = session.scalars(
         select(File)
-        .where(File.expires_at < func.now(), File.deleted_at.is_(None))
+        .where(File.expires_at < func.now(), File.deleted_at.is_(None), ~service.has_unfinished_jobs())
+        .order_by(File.expires_at)
         .with_for_update(skip_locked=True)
-        .limit(100)
-    )
+        .limit(REMOVED_AT_ONCE)
+    ).all()
+    # Asked again behind the lock: a job may have been created on the file in between.
     removed = [file for file in expired if not service.unfinished_jobs_of_file(session, file)]
     for file in removed:
         remove(session, file)

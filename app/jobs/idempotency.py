@@ -4,13 +4,14 @@ from dataclasses import dataclass
 from datetime import timedelta
 from typing import Any
 
-from sqlalchemy import ColumnElement, delete, func, select, update
+from sqlalchemy import ColumnElement, delete, func, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
 from app.tables import IdempotentRequest
 
 KEPT_FOR = timedelta(days=1)
+FORGOTTEN_AT_ONCE = 1000
 
 
 @dataclass(frozen=True)
@@ -65,6 +66,12 @@ def by_first_request() -> ColumnElement[bool]:
 
 
 def forget(session: Session) -> int:
-    """Delete rows older than a day; returns how many. For the control worker's tick."""
-    result = session.execute(delete(IdempotentRequest).where(older_than(KEPT_FOR)).returning(IdempotentRequest.key))
-    return len(result.all())
+    """Delete some rows older than a day; returns how many."""
+    old = (
+        select(IdempotentRequest.project_id, IdempotentRequest.key)
+        .where(older_than(KEPT_FOR))
+        .limit(FORGOTTEN_AT_ONCE)
+        .with_for_update(skip_locked=True)
+    )
+    key = tuple_(IdempotentRequest.project_id, IdempotentRequest.key)
+    return len(session.execute(delete(IdempotentRequest).where(key.in_(old)).returning(IdempotentRequest.key)).all())

@@ -185,3 +185,21 @@ def reap(session: Session) -> list[Job]:
         ),
     )
     return cancelled + failed + paused + queued
+
+
+def release_all(session: Session, reason: str) -> list[Job]:
+    """Free every running job without spending an attempt: all workers are known to be gone. Intents are obeyed."""
+    held = Job.lease_token.is_not(None)
+    cancelled = change(
+        session,
+        "cancelled",
+        held,
+        Job.cancel_requested_at.is_not(None),
+        event=lambda _: Event("Job cancelled; its worker is gone"),
+    )
+    unspent = {"attempt": Job.attempt - 1}
+    paused = change(
+        session, "paused", held, Job.pause_requested_at.is_not(None), event=lambda _: Event(reason, "warn"), **unspent
+    )
+    queued = change(session, "queued", held, event=lambda _: Event(reason, "warn"), **unspent)
+    return cancelled + paused + queued

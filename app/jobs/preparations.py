@@ -3,10 +3,11 @@
 import hashlib
 import json
 from dataclasses import dataclass
+from datetime import timedelta
 from pathlib import PurePath
 from typing import Any
 
-from sqlalchemy import func, select, update
+from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
@@ -14,9 +15,11 @@ from app.jobs import events
 from app.jobs.events import Event
 from app.jobs.leases import JobError
 from app.storage.blobs import BlobRef
-from app.tables import File, Job, Preparation, new_id
+from app.tables import TERMINAL_STATUSES, File, Job, Preparation, new_id
 
 VERSION = 2  # of what a preparation makes; another one prepares files anew
+JOBS_KEPT_FOR = timedelta(days=7)
+FORGOTTEN_AT_ONCE = 100
 TRANSIENT = frozenset({"worker_lost", "system_error", "preparation_timeout"})
 
 
@@ -161,6 +164,24 @@ def settle_ended(session: Session, jobs: list[Job]) -> None:
         if job.preparation_id is not None and job.status in ("failed", "cancelled"):
             cancelled = JobError("system_error", "The preparation was cancelled.").to_json()
             fail(session, job.preparation_id, job.error or cancelled)
+
+
+def forget_jobs(session: Session) -> int:
+    """Delete some jobs that prepared a file and ended a while ago, with their events; returns how many.
+
+    What came of them stays with the preparation, as long as its file.
+    """
+    old = (
+        select(Job.id)
+        .where(
+            Job.kind == "preparation",
+            Job.status.in_(TERMINAL_STATUSES),
+            Job.finished_at < func.now() - JOBS_KEPT_FOR,
+        )
+        .limit(FORGOTTEN_AT_ONCE)
+        .with_for_update(skip_locked=True)
+    )
+    return len(session.execute(delete(Job).where(Job.id.in_(old)).returning(Job.id)).all())
 
 
 def _tell_file(session: Session, preparation_id: str, status: str, details: str | None) -> None:

@@ -6,7 +6,7 @@ from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy import ColumnElement, exists, func, select, update
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from app.catalog.hyperparameters import Hyperparameters
@@ -14,7 +14,7 @@ from app.catalog.tasks import TASKS
 from app.errors import AppError, not_found
 from app.files.lookup import get_file
 from app.jobs import columns as task_columns
-from app.jobs import events, preparations, validation
+from app.jobs import events, preparations, registrations, validation
 from app.jobs.events import Event
 from app.jobs.lifecycle import change, next_states
 from app.jobs.preparations import Reading
@@ -281,9 +281,17 @@ def checkpoints(
 
 def unfinished_jobs_of_file(session: Session, file: File) -> list[str]:
     """Fine-tuning jobs that still need the file."""
-    uses = (Job.training_file == file.id) | (Job.validation_file == file.id) | (Job.test_file == file.id)
-    query = select(Job.id).where(uses, Job.status.not_in(TERMINAL_STATUSES)).order_by(Job.seq)
+    query = select(Job.id).where(_uses(file.id), Job.status.not_in(TERMINAL_STATUSES)).order_by(Job.seq)
     return list(session.scalars(query.limit(10)))
+
+
+def has_unfinished_jobs() -> ColumnElement[bool]:
+    """The condition that a file is needed by a fine-tuning job."""
+    return exists().where(_uses(File.id), Job.status.not_in(TERMINAL_STATUSES))
+
+
+def _uses(file_id: str | InstrumentedAttribute[str]) -> ColumnElement[bool]:
+    return (Job.training_file == file_id) | (Job.validation_file == file_id) | (Job.test_file == file_id)
 
 
 def unfinished_jobs_of_model(session: Session, model_id: str) -> list[str]:
@@ -293,12 +301,18 @@ def unfinished_jobs_of_model(session: Session, model_id: str) -> list[str]:
 
 
 def delete_model(session: Session, caller: Caller, model_id: str) -> None:
-    """Delete a fine-tuned model. Raises AppError 404, 403 for a base model, 409 while an unfinished job needs it.
+    """Delete a model of the project. Raises AppError 404, 403 for a shared one, 409 while an unfinished job needs it.
 
-    The lock makes a job that is being created on this model come first or not at all.
+    The lock makes a job that is being created on this model come first or not at all. A registration that is underway
+    ends: its job goes first, as its worker too locks the job before the model.
     """
     model = models.get(session, caller.project_id, model_id)
+    registrations.withdraw(session, caller.project_id, model.id)
     session.refresh(model, with_for_update=True)
     if model.deleted_at is not None:
         raise not_found("model", model_id, "model")
-    models.delete(session, model, unfinished_jobs=unfinished_jobs_of_model(session, model.id))
+    waiting = unfinished_jobs_of_model(session, model.id)
+    maker = session.get(Job, model.job_id) if model.kind == "checkpoint" else None
+    if maker is not None and maker.status not in TERMINAL_STATUSES:  # it goes on from its checkpoints
+        waiting.insert(0, maker.id)
+    models.delete(session, model, unfinished_jobs=waiting)

@@ -19,8 +19,14 @@ def report(session: Session, *, id_: str, kind: str, host: str, pid: int) -> Non
 
 
 def leave(session: Session, id_: str) -> None:
-    """The worker ends on purpose. Long silent ones are forgotten on the way."""
-    session.execute(delete(Worker).where((Worker.id == id_) | (Worker.seen_at < func.now() - FORGOTTEN_AFTER)))
+    """The worker ends on purpose."""
+    session.execute(delete(Worker).where(Worker.id == id_))
+
+
+def forget_silent(session: Session) -> int:
+    """Delete workers that were not heard of for a day; returns how many."""
+    silent = Worker.seen_at < func.now() - FORGOTTEN_AFTER
+    return len(session.execute(delete(Worker).where(silent).returning(Worker.id)).all())
 
 
 def count(session: Session) -> dict[str, int]:

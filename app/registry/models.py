@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from app.catalog.tasks import TASKS
 from app.errors import AppError, not_found
 from app.storage.blobs import BlobRef
-from app.tables import Checkpoint, Job, Json, Model, StoredFile
+from app.tables import Checkpoint, Job, Json, Model, Preparation, StoredFile
 
 
 @dataclass(frozen=True)
@@ -33,8 +33,26 @@ def get(session: Session, project_id: str, model_id: str) -> Model:
     """The model. Raises AppError 404 if the project sees none with this id."""
     model = session.scalar(select(Model).where(Model.id == model_id, visible(project_id)))
     if model is None:
-        raise not_found("model", model_id, "model")
+        removed = _removed(session, project_id, model_id)
+        raise AppError(404, "model_not_found", removed, "model") if removed else not_found("model", model_id, "model")
     return model
+
+
+def _removed(session: Session, project_id: str, model_id: str) -> str | None:
+    """When a model of the project was removed, and what there is instead; None if there never was one."""
+    removed = session.scalar(
+        select(Model).where(Model.id == model_id, Model.project_id == project_id, Model.deleted_at.is_not(None))
+    )
+    if removed is None:
+        return None
+    message = f"Model {model_id!r} was removed on {removed.deleted_at:%Y-%m-%d %H:%M} UTC."
+    if removed.kind != "checkpoint":
+        return message
+    message += " Checkpoints are removed TAILOR_CHECKPOINT_RETENTION_DAYS after the end of their job, or by a client."
+    made = session.scalar(
+        select(Model.id).where(Model.job_id == removed.job_id, Model.kind == "fine_tuned", visible(project_id))
+    )
+    return message if made is None else f"{message} The job's model is {made!r}."
 
 
 def get_base(session: Session, project_id: str, model_id: str, task: str | None, *, hub: bool) -> Model:
@@ -49,12 +67,26 @@ def get_base(session: Session, project_id: str, model_id: str, task: str | None,
         model = session.scalar(query)
     if model is None:
         raise _unknown_base(session, project_id, model_id, hub)
+    if model.status == "processing":
+        message = (
+            f"Model {model_id!r} is still being checked. Poll GET /v1/models/{model_id} until its status is 'ready'."
+        )
+        raise AppError(409, "model_not_ready", message, "model")
     if model.problem is not None:
         raise AppError(400, "model_unusable", f"Model {model_id!r} cannot be used: {model.problem}", "model")
     problem = misfit(model, task)
     if problem is not None:
         raise AppError(400, "model_does_not_fit_task", problem, "model", {"allowed": model_types(task)})
     return model
+
+
+def fitting_tasks(model: Model) -> list[str] | None:
+    """Names of the tasks that a model can be fine-tuned for; None while its family is not known."""
+    if model.problem is not None:
+        return []
+    if model.family is None:
+        return None
+    return [name for name, spec in TASKS.items() if model.family in spec.model_types]
 
 
 def model_types(task: str | None) -> list[str]:
@@ -76,21 +108,29 @@ def misfit(model: Model, task: str | None) -> str | None:
 
 def exists(session: Session, model_id: str) -> bool:
     """Whether a base model is there and usable."""
-    query = select(Model.id).where(Model.id == model_id, Model.deleted_at.is_(None), Model.problem.is_(None))
+    query = select(Model.id).where(Model.id == model_id, Model.deleted_at.is_(None), Model.status == "ready")
     return session.scalar(query) is not None
 
 
 def _is_hub_id(model_id: str) -> bool:
     owner, _, name = model_id.partition("/")
-    return bool(owner and name) and "/" not in name and owner not in ("starter", "local") and ":" not in model_id
+    ours = owner in ("starter", "local") or owner.startswith("@")
+    return bool(owner and name) and "/" not in name and not ours and ":" not in model_id
 
 
 def _unknown_base(session: Session, project_id: str, model_id: str, hub: bool) -> AppError:
-    known = list(session.scalars(select(Model.id).where(visible(project_id), Model.kind == "base").order_by(Model.id)))
-    message = f"No such model: {model_id!r}. Base models here: {', '.join(known) or 'none yet (is a worker running?)'}."
+    usable = select(Model.id).where(visible(project_id), Model.kind == "base", Model.status == "ready")
+    known = list(session.scalars(usable.order_by(Model.id)))
+    missing = _removed(session, project_id, model_id) or f"No such model: {model_id!r}."
+    message = f"{missing} Base models here: {', '.join(known) or 'none yet (is a worker running?)'}."
     if not hub and _is_hub_id(model_id):
-        message += " Hub ids need TAILOR_HUB=on; without it, put the directory under TAILOR_BASE_MODELS_DIR."
+        message += " Hub ids need TAILOR_HUB=on; without it, register the model's directory with POST /v1/models."
     return AppError(400, "model_not_found", message, "model", {"allowed": known[:100]})
+
+
+def registered_id(project: str, name: str) -> str:
+    """`@<project>/<name>`. No hub has an owner with an `@`, and nothing else of ours begins with one."""
+    return f"@{project}/{name}"
 
 
 def fine_tuned_id(base_id: str, project: str, suffix: str | None) -> str:
@@ -105,7 +145,7 @@ def checkpoint_id(fine_tuned_model: str, step: int) -> str:
 
 
 def list_all(session: Session, project_id: str) -> list[Model]:
-    """Base models and the project's fine-tuned ones, oldest first. Checkpoints are listed with their job."""
+    """Base models, and those that the project registered or made, oldest first. Checkpoints are with their job."""
     query = select(Model).where(visible(project_id), Model.kind != "checkpoint")
     return list(session.scalars(query.order_by(Model.seq)))
 
@@ -162,22 +202,40 @@ def store_files(session: Session, owner_id: str, published: Sequence[PublishedFi
 
 
 def delete(session: Session, model: Model, *, unfinished_jobs: Sequence[str]) -> None:
-    """Delete a fine-tuned model and its bytes; its row stays for lineage.
+    """Delete a model of a project and its bytes. Its row stays where jobs or models name it: their lineage.
 
-    Raises AppError 403 for a base model and 409 while an unfinished job starts from it.
+    Raises AppError 403 for a base model that all projects share, 409 while an unfinished job needs it.
     """
-    if model.kind == "base":
-        raise AppError(403, "base_model", f"Model {model.id!r} is a base model; only fine-tuned models can be deleted.")
+    if model.project_id is None:
+        message = (
+            f"Model {model.id!r} is a base model of this installation; only a project's own models can be deleted."
+        )
+        raise AppError(403, "base_model", message)
     if unfinished_jobs:
         raise AppError(
             409,
             "model_in_use",
-            f"Model {model.id!r} is the base of unfinished jobs: {', '.join(unfinished_jobs)}. Cancel them first.",
+            f"Model {model.id!r} is needed by unfinished jobs: {', '.join(unfinished_jobs)}. Cancel them first.",
         )
     remove_bytes(session, model.id)
-    session.execute(sql_delete(Checkpoint).where(Checkpoint.model_id == model.id))
-    model.deleted_at = func.now()
+    for checkpoint in session.scalars(select(Checkpoint).where(Checkpoint.model_id == model.id)):
+        remove_bytes(session, checkpoint.id)
+        session.delete(checkpoint)
+    if model.kind == "base" and not _is_named(session, model.id):
+        session.delete(model)
+    else:
+        model.deleted_at = func.now()
     session.flush()
+
+
+def _is_named(session: Session, model_id: str) -> bool:
+    """Whether anything was made from a model, so that its name must never mean another."""
+    uses = (
+        select(Job.id).where(Job.model == model_id),
+        select(Preparation.id).where(Preparation.model == model_id),
+        select(Model.id).where(Model.parent == model_id),
+    )
+    return any(session.scalar(use.limit(1)) is not None for use in uses)
 
 
 def remove_bytes(session: Session, owner_id: str) -> None:

@@ -1,22 +1,33 @@
 """Blobs as chunk rows in PostgreSQL: workers on any machine need no other shared storage."""
 
 import hashlib
+import time
 import uuid
 from collections.abc import Iterator, Sequence
 from datetime import timedelta
-from typing import Self, cast
+from typing import Any, Self, cast
 
 import psycopg
-from sqlalchemy import delete, exists, func, insert, select, update
+from sqlalchemy import CursorResult, delete, exists, func, insert, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 
 from app.db import SessionFactory, transaction
 from app.storage.blobs import CHUNK_BYTES, BlobRef
-from app.tables import Blob, BlobSegment, File, Preparation, StoredFile, UploadPart
+from app.tables import Base, Blob, BlobChunk, BlobSegment
 
 CHUNKS_PER_COPY = 8  # a transaction of 8 MiB: short, and past the point where commits cost anything
 CHUNKS_PER_READ = 4
+TOUCH_EVERY_S = 60.0
 UNREFERENCED_FOR = timedelta(hours=1)  # longer than any gap between finishing a blob and naming it in a row
+BLOBS_PER_COLLECTION = 1000
+CHUNKS_PER_COLLECTION = 32  # a transaction of one or two seconds: PostgreSQL keeps a chunk in 525 pieces
+# Rows that name a blob keep it, but for those that go with it.
+NAMES = [
+    key.parent
+    for table in Base.metadata.sorted_tables
+    for key in table.foreign_keys
+    if key.column is Blob.__table__.c.id and key.ondelete != "CASCADE"
+]
 
 
 class DatabaseBlobWriter:
@@ -30,6 +41,7 @@ class DatabaseBlobWriter:
         self._bytes = 0
         self._chunks = 0
         self._finished = False
+        self._touched_at = time.monotonic()
         with transaction(sessions) as session:
             session.add(Blob(id=self._id))
 
@@ -38,21 +50,26 @@ class DatabaseBlobWriter:
         self._digest.update(data)
         self._bytes += len(data)
         self._buffer += data
-        if len(self._buffer) >= CHUNKS_PER_COPY * CHUNK_BYTES:
+        is_full = len(self._buffer) >= CHUNKS_PER_COPY * CHUNK_BYTES
+        if is_full or time.monotonic() - self._touched_at > TOUCH_EVERY_S:
             with transaction(self._sessions) as session:
                 self._flush(session, keep=len(self._buffer) % CHUNK_BYTES)
-                session.execute(update(Blob).where(Blob.id == self._id).values(touched_at=func.now()))
+                self._touch(session)
 
     def finish(self) -> BlobRef:
         """Write what is left and mark the blob complete."""
         sha256 = self._digest.hexdigest()
         with transaction(self._sessions) as session:
             self._flush(session, keep=0)
-            session.execute(
-                update(Blob).where(Blob.id == self._id).values(bytes=self._bytes, sha256=sha256, touched_at=func.now())
-            )
+            self._touch(session, bytes=self._bytes, sha256=sha256)
         self._finished = True
         return BlobRef(self._id, self._bytes, sha256)
+
+    def _touch(self, session: Session, **values: Any) -> None:
+        result = session.execute(update(Blob).where(Blob.id == self._id).values(touched_at=func.now(), **values))
+        if cast(CursorResult[Any], result).rowcount == 0:
+            raise LookupError(f"blob {self._id} was collected: for {UNREFERENCED_FOR} nothing was written to it")
+        self._touched_at = time.monotonic()
 
     def _flush(self, session: Session, keep: int) -> None:
         end = len(self._buffer) - keep
@@ -76,6 +93,7 @@ class DatabaseBlobWriter:
     def __exit__(self, *_: object) -> None:
         if not self._finished:
             with transaction(self._sessions) as session:
+                session.execute(delete(BlobChunk).where(BlobChunk.blob_id == self._id))
                 session.execute(delete(Blob).where(Blob.id == self._id))
 
 
@@ -161,14 +179,27 @@ class DatabaseBlobStore:
 
 
 def collect_orphans(session: Session, unreferenced_for: timedelta = UNREFERENCED_FOR) -> int:
-    """Delete blobs that no row names and that nobody touched for a while; returns how many."""
-    referenced = (
-        exists().where(File.blob_id == Blob.id)
-        | exists().where(Preparation.blob_id == Blob.id)
-        | exists().where(StoredFile.blob_id == Blob.id)
-        | exists().where(UploadPart.blob_id == Blob.id)
-        | exists().where(BlobSegment.source_id == Blob.id)
-    )
+    """Delete some blobs that no row names and that nobody touched for a while, incomplete ones too; returns how many.
+
+    Their chunks are left to `collect_chunks`. Nobody can find or name a blob while its row is locked here, so that one
+    which is still without a name then has none.
+    """
     old = Blob.touched_at < func.now() - unreferenced_for
-    result = session.execute(delete(Blob).where(old, ~referenced).returning(Blob.id))
+    named = or_(*(exists().where(name == Blob.id) for name in NAMES))
+    found = session.scalars(
+        select(Blob.id).where(old, ~named).limit(BLOBS_PER_COLLECTION).with_for_update(skip_locked=True)
+    ).all()
+    result = session.execute(delete(Blob).where(Blob.id.in_(found), ~named).returning(Blob.id))
     return len(result.all())
+
+
+def collect_chunks(session: Session) -> int:
+    """Delete some chunks whose blob is gone; returns how many. Many large blobs are many short transactions."""
+    found = (
+        select(BlobChunk.blob_id, BlobChunk.index)
+        .where(~exists().where(Blob.id == BlobChunk.blob_id))
+        .limit(CHUNKS_PER_COLLECTION)
+        .with_for_update(skip_locked=True)
+    )
+    key = tuple_(BlobChunk.blob_id, BlobChunk.index)
+    return len(session.execute(delete(BlobChunk).where(key.in_(found)).returning(BlobChunk.index)).all())

@@ -15,6 +15,7 @@ from app.tables.jobs import Job as Job
 from app.tables.jobs import JobEvent as JobEvent
 from app.tables.jobs import JobMetric as JobMetric
 from app.tables.jobs import Worker as Worker
+from app.tables.models import MODEL_STATUSES as MODEL_STATUSES
 from app.tables.models import Checkpoint as Checkpoint
 from app.tables.models import Model as Model
 from app.tables.models import StoredFile as StoredFile

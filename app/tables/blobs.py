@@ -33,10 +33,14 @@ class BlobSegment(Base):
 
 
 class BlobChunk(Base):
-    """1 MiB of a blob. `data` is stored uncompressed out of line (the migration sets STORAGE EXTERNAL)."""
+    """1 MiB of a blob. `data` is stored uncompressed out of line (the migration sets STORAGE EXTERNAL).
+
+    No foreign key: a blob goes in an instant and its chunks behind it, some at a time, since deleting one takes as long
+    as writing it. A chunk without a blob is refuse.
+    """
 
     __tablename__ = "blob_chunks"
 
-    blob_id: Mapped[uuid.UUID] = mapped_column(ForeignKey("blobs.id", ondelete="CASCADE"), primary_key=True)
+    blob_id: Mapped[uuid.UUID] = mapped_column(primary_key=True)
     index: Mapped[int] = mapped_column(primary_key=True, autoincrement=False)
     data: Mapped[bytes]

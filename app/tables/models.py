@@ -8,14 +8,22 @@ from sqlalchemy.orm import Mapped, mapped_column
 
 from app.tables.base import Base, Json, created, sequence
 
+MODEL_STATUSES = ("processing", "ready", "error")
+
 
 class Model(Base):
-    """A base model, a fine-tuned model or a checkpoint. Base models belong to no project."""
+    """A base model, a fine-tuned model or a checkpoint. Base models on the workers' disks belong to no project.
+
+    One that a project has registered is `processing` until its archive has been checked; `source` says where it came
+    from.
+    """
 
     __tablename__ = "models"
     __table_args__ = (
         CheckConstraint("kind IN ('base', 'fine_tuned', 'checkpoint')", name="kind"),
-        CheckConstraint("(kind = 'base') = (project_id IS NULL)", name="base_is_shared"),
+        CheckConstraint("kind = 'base' OR project_id IS NOT NULL", name="made_for_a_project"),
+        CheckConstraint(f"status IN {MODEL_STATUSES}", name="status"),
+        CheckConstraint("(status = 'error') = (problem IS NOT NULL)", name="error_has_problem"),
     )
 
     seq: Mapped[int] = sequence()
@@ -30,7 +38,9 @@ class Model(Base):
     metrics: Mapped[Json | None]
     bytes: Mapped[int]
     max_length: Mapped[int | None]
+    status: Mapped[str] = mapped_column(server_default="ready")
     problem: Mapped[str | None]
+    source: Mapped[Json | None]
     created_at: Mapped[datetime] = created()
     deleted_at: Mapped[datetime | None]
 

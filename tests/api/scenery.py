@@ -137,7 +137,9 @@ class Scenery:
 
     def add_base_model(self, id_: str = STARTER, *, family: str | None = "bert", problem: str | None = None) -> None:
         with transaction(self.sessions) as session:
-            session.add(Model(id=id_, kind="base", bytes=90_000_000, family=family, problem=problem, max_length=512))
+            status = "error" if problem else "ready"
+            facts = {"family": family, "max_length": 512, "status": status, "problem": problem}
+            session.add(Model(id=id_, kind="base", bytes=90_000_000, **facts))
 
     def count(self, table: type) -> int:
         with transaction(self.sessions) as session:

@@ -35,6 +35,7 @@ ENDPOINTS = {
     ("get", "/v1/fine_tuning/jobs/{job_id}/events"),
     ("get", "/v1/fine_tuning/jobs/{job_id}/checkpoints"),
     ("get", "/v1/fine_tuning/jobs/{job_id}/metrics"),
+    ("post", "/v1/models"),
     ("get", "/v1/models"),
     ("get", "/v1/models/{model}"),
     ("delete", "/v1/models/{model}"),

@@ -9,7 +9,7 @@ from typing import Any
 import httpx
 
 from app.db import SessionFactory, transaction
-from app.storage.database import collect_orphans
+from app.storage.database import collect_chunks, collect_orphans
 from tests.api.scenery import ROWS, Scenery
 
 UPLOADS = "/v1/uploads"
@@ -74,3 +74,4 @@ def collect(sessions: SessionFactory) -> None:
     for _ in range(2):
         with transaction(sessions) as session:
             collect_orphans(session, timedelta(0))
+            collect_chunks(session)

@@ -71,6 +71,22 @@ def test_a_process_that_keeps_dying_is_tried_at_growing_intervals(
     assert [text in "".join(seen) for text in ("again in 0.5 s", "again in 1 s", "again in 4 s")] == [True, True, False]
 
 
+def test_a_process_that_had_come_to_work_is_started_again_soon_however_often_it_dies(
+    supervisor: Supervisor, tmp_path: Path, capsys: pytest.CaptureFixture[str]
+) -> None:
+    supervisor.start(python("worker", "import os, signal; print(os.getpid(), flush=True); signal.pause()", tmp_path))
+    pids = tmp_path / "worker.log"
+    until(lambda: len(lines(pids)) == 1, lambda: supervisor.step(0.05))
+    supervisor.is_ready("worker")
+    supervisor.everything_is_ready()
+    for number in range(1, 4):
+        stable_at = time.monotonic() + 2
+        until(lambda at=stable_at: time.monotonic() > at, lambda: supervisor.step(0.05))
+        os.kill(int(lines(pids)[-1]), signal.SIGKILL)
+        until(lambda number=number: len(lines(pids)) == number + 1, lambda: supervisor.step(0.05))
+    assert capsys.readouterr().out.count("starting it again in 0.5 s") == 3
+
+
 def test_a_process_that_keeps_dying_at_the_start_ends_the_start_with_its_last_lines(
     supervisor: Supervisor, tmp_path: Path
 ) -> None:
@@ -154,7 +170,7 @@ with Interrupts() as interrupts:
     supervisor.everything_is_ready()
     try:
         for server in (start_postgres(folder / 'postgres', durable=False), start_redis(folder / 'redis')):
-            supervisor.keep(Program(server.name, None, server.log, stop_signal=server.stop_signal), server.process)
+            supervisor.keep(Program(server.name, None, server.log, stop_signal=server.stop_signal), server.process, 0)
         for number, script in enumerate(sys.argv[2:]):
             log = folder / f'{number}.log'
             supervisor.start(Program(f'{number}', lambda: spawn([sys.executable, '-c', script], log), log))

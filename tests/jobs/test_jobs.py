@@ -168,7 +168,9 @@ def test_a_base_model_that_cannot_be_used_is_refused_with_the_reason(
     sessions, caller, settings, upload, starter, model, code
 ):
     with transaction(sessions) as session:
-        session.add(Model(id="local/pickled", kind="base", bytes=1, problem="it has no safetensors weights"))
+        session.add(
+            Model(id="local/pickled", kind="base", bytes=1, status="error", problem="it has no safetensors weights")
+        )
         session.add(Model(id="local/speech", kind="base", bytes=1, family="wav2vec2"))
     with pytest.raises(AppError) as refused:
         create(sessions, caller, settings, model, upload(report=GOOD))

@@ -8,7 +8,7 @@ from sqlalchemy import func, select
 
 from app.db import transaction
 from app.storage.blobs import CHUNK_BYTES, BlobRef, put, put_file
-from app.storage.database import collect_orphans
+from app.storage.database import collect_chunks, collect_orphans
 from app.tables import Blob, BlobChunk, BlobSegment, StoredFile
 
 
@@ -80,6 +80,7 @@ def test_what_a_blob_is_joined_of_is_kept_as_long_as_the_blob(sessions, blobs):
         assert collect_orphans(session, timedelta(0)) == 1
     with transaction(sessions) as session:
         assert collect_orphans(session, timedelta(0)) == 2
+        assert collect_chunks(session) == 2
     assert (count(sessions, Blob), count(sessions, BlobChunk), count(sessions, BlobSegment)) == (0, 0, 0)
 
 

@@ -36,7 +36,7 @@ SUCCEEDED = "fine_tuning.job.succeeded"
 def context(settings: Settings, sessions: SessionFactory, blobs: DatabaseBlobStore, tmp_path) -> WorkerContext:
     """A control worker's, with private addresses allowed, since the receiver is on this machine."""
     inside = settings.model_copy(update={"webhook_private_addresses": "on"})
-    standby = Standby(tmp_path, enabled=False)
+    standby = Standby(enabled=False)
     return WorkerContext(inside, sessions, blobs, "test-worker", threading.Event(), standby, lambda _: None)
 
 

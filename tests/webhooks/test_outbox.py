@@ -15,7 +15,7 @@ from app.webhooks import deliveries, endpoints
 from app.webhooks.endpoints import Changes
 from tests.webhooks.conftest import Desk
 from tests.webhooks.receiver import Receiver
-from worker.tick import Rounds
+from worker.cleaning import Cleaning
 from worker.webhooks import LEASE
 
 
@@ -130,7 +130,7 @@ def test_ended_deliveries_are_forgotten_after_some_days_and_pending_ones_never(d
                 next_attempt_at=func.now() + timedelta(hours=1),
             )
         )
-    Rounds(context).tick()
+    Cleaning(context, lambda: True).clean()
 
     assert [row.id for row in desk.all(WebhookDelivery)] == [kept.id, pending.id]
     assert {attempt.delivery_id for attempt in desk.attempts()} == {kept.id, pending.id}

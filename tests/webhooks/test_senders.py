@@ -30,7 +30,7 @@ def test_the_delivery_of_a_killed_sender_is_taken_over(desk, receiver, sender, c
         "from worker.webhooks import WebhookSender; from worker.context import WorkerContext\n"
         "from worker.process import Standby; from pathlib import Path\n"
         "settings = Settings(); sessions = session_factory(make_engine(settings.database_url))\n"
-        "standby = Standby(Path('.'), enabled=False)\n"
+        "standby = Standby(enabled=False)\n"
         "context = WorkerContext(settings, sessions, None, 'killed', threading.Event(), standby, lambda _: None)\n"
         "WebhookSender(context).start(); threading.Event().wait()\n"
     )

@@ -37,9 +37,9 @@ def base_models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def standby(tmp_path_factory: pytest.TempPathFactory) -> Iterator[Standby]:
+def standby() -> Iterator[Standby]:
     """One for all tests: importing torch takes seconds, and the next test's child does it during this one."""
-    standby = Standby(tmp_path_factory.mktemp("standby"), enabled=True)
+    standby = Standby(enabled=True)
     yield standby
     standby.close()
 
@@ -121,7 +121,7 @@ def bench(context: WorkerContext, caller: Caller) -> Bench:
 
 @pytest.fixture
 def rows() -> str:
-    return "".join(json.dumps(row) + "\n" for row in TEXT_CLASSIFICATION.example)
+    return "".join(json.dumps(row) + "\n" for row in TEXT_CLASSIFICATION.variants[0].example)
 
 
 @pytest.fixture

@@ -7,8 +7,9 @@ from typing import Any
 
 import pytest
 
-from app.catalog.plan import PreparationLimits, PreparationPlan
+from app.catalog.plan import PreparationLimits, PreparationPlan, RegistrationPlan
 from tests.contract.tiny import Row, make_plan, write_tiny_encoder
+from tests.model_files.archives import model_files, tar
 from worker.protocol import (
     EXIT_DONE,
     EXIT_STOPPED,
@@ -28,6 +29,7 @@ ROWS: list[Row] = [
     {"text": "I would watch it again.", "label": "positive"},
     {"text": "A lazy sequel.", "label": "negative"},
 ]
+LIMITS = PreparationLimits(max_decompressed_bytes=1 << 20, max_row_bytes=1 << 16, memory_bytes=4 << 30, timeout_s=60)
 # Imported by Python at every start: a library that prints, through sys.stdout and past it, once stdout is taken over.
 CHATTY = """
 import os, threading, time
@@ -102,9 +104,6 @@ def base(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 def preparation(run_dir: Path, content: str) -> None:
     (run_dir / "reviews.jsonl").write_text(content)
-    limits = PreparationLimits(
-        max_decompressed_bytes=1 << 20, max_row_bytes=1 << 16, memory_bytes=4 << 30, timeout_s=60
-    )
     plan = PreparationPlan(
         job_id="prep",
         attempt=1,
@@ -112,7 +111,7 @@ def preparation(run_dir: Path, content: str) -> None:
         filename="reviews.jsonl",
         task="text-classification",
         columns={},
-        limits=limits,
+        limits=LIMITS,
     )
     (run_dir / "plan.json").write_text(plan.model_dump_json())
 
@@ -177,6 +176,8 @@ def test_data_that_cannot_be_trained_on_are_a_user_error_and_2(
 def test_anything_unforeseen_is_a_system_error_with_its_traceback_on_standard_error(
     start: Callable[..., Child], tmp_path: Path
 ) -> None:
+    preparation(tmp_path, "")
+    (tmp_path / "reviews.jsonl").unlink()
     child = start()
     child.say(str(tmp_path / "plan.json"))
     (failure,) = child.events()
@@ -199,6 +200,22 @@ def test_a_file_is_prepared_without_loading_torch(start: Callable[..., Child], t
     imported = child.stderr.read_text()
     assert "pyarrow" in imported
     assert "torch" not in imported
+
+
+def test_a_model_is_checked_without_loading_torch(start: Callable[..., Child], tmp_path: Path) -> None:
+    (tmp_path / "source").write_bytes(tar(model_files()))
+    plan = RegistrationPlan(
+        job_id="reg", attempt=1, source="source", filename="bert.tar.gz", model="@default/bert", limits=LIMITS
+    )
+    (tmp_path / "plan.json").write_text(plan.model_dump_json())
+    child = start(python=("-X", "importtime"))
+    child.say(str(tmp_path / "plan.json"))
+    *_, result = child.events()
+    assert isinstance(result, Result)
+    assert child.wait() == EXIT_DONE
+    assert result.report == {"family": "bert", "max_length": 48, "left_out": []}
+    assert (tmp_path / (result.artifact or "") / "config.json").exists()
+    assert "torch" not in child.stderr.read_text()
 
 
 def test_a_file_that_cannot_be_prepared_is_a_user_error_that_names_the_line(

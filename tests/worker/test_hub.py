@@ -13,6 +13,7 @@ from pathlib import Path
 import pytest
 
 from app.db import transaction
+from app.registry import models
 from app.tables import Model
 from tests.worker.conftest import TINY
 
@@ -27,13 +28,34 @@ from worker.context import WorkerContext
 from worker.process import Standby
 settings = Settings()
 sessions = session_factory(make_engine(settings.database_url))
-standby = Standby(settings.runs_dir, enabled=False)
+standby = Standby(enabled=False)
 context = WorkerContext(settings, sessions, DatabaseBlobStore(sessions), "w", threading.Event(), standby, print)
 try:
     files = base_models.provide(context, sys.argv[1], pathlib.Path(sys.argv[2]) / "base")
     print(sorted(path.name for path in files.directory.iterdir()), files.tokenizer is not None)
 except base_models.ModelUnavailableError as error:
     print(error)
+"""
+REGISTER = """
+import sys, threading
+from app.db import make_engine, session_factory, transaction
+from app.jobs import leases, registrations
+from app.projects import authenticate
+from app.settings import Settings
+from app.storage.database import DatabaseBlobStore
+from worker.context import WorkerContext
+from worker.process import Standby
+from worker.supervisor import supervise
+settings = Settings()
+sessions = session_factory(make_engine(settings.database_url))
+standby = Standby(settings.runs_dir, enabled=False)
+context = WorkerContext(settings, sessions, DatabaseBlobStore(sessions), "w", threading.Event(), standby, print)
+with transaction(sessions) as session:
+    new = registrations.NewModel("tiny", hub=sys.argv[1])
+    registrations.create(session, authenticate(session, sys.argv[2]), new, settings.model_copy(update={"hub": "on"}))
+with transaction(sessions) as session:
+    job = leases.claim(session, owner="w", queues=["control"], lease=context.lease)
+supervise(context, job)
 """
 
 
@@ -91,24 +113,67 @@ def hub(base_models_dir: Path) -> Iterator[str]:
 def provide(settings, sessions, hub: str, model: str, tmp_path: Path, *, switch: str) -> str:
     with transaction(sessions) as session:
         session.add(Model(id=model, kind="base", bytes=0))
-    environment = os.environ | {
+    environment = {"TAILOR_HUB": switch}
+    return in_a_process_of_its_own(settings, hub, tmp_path, environment, PROVIDE, model, str(tmp_path))
+
+
+def in_a_process_of_its_own(
+    settings, hub: str, tmp_path: Path, environment: dict[str, str], script: str, *arguments: str
+) -> str:
+    """The hub's client reads its settings once."""
+    given = {
         "HF_ENDPOINT": hub,
         "HF_HOME": str(tmp_path / "hf"),
         "TAILOR_DATABASE_URL": settings.database_url,
         "TAILOR_DATA_DIR": str(tmp_path),
-        "TAILOR_HUB": switch,
         "HF_HUB_OFFLINE": "0",  # other tests of this process may have switched it on
     }
     done = subprocess.run(
-        [sys.executable, "-c", PROVIDE, model, str(tmp_path)],
-        env=environment,
+        [sys.executable, "-c", script, *arguments],
+        env=os.environ | given | environment,
         capture_output=True,
         text=True,
-        timeout=60,
+        timeout=120,
         check=False,
     )
     assert done.returncode == 0, done.stderr
     return done.stdout
+
+
+def register(settings, sessions, api_key, hub: str, repository: str, tmp_path: Path, **environment: str) -> Model:
+    environment = {"TAILOR_HUB": "on"} | environment
+    in_a_process_of_its_own(settings, hub, tmp_path, environment, REGISTER, repository, api_key)
+    with transaction(sessions) as session:
+        return session.get_one(Model, "@default/tiny")
+
+
+def test_a_repository_of_the_hub_is_registered_with_its_commit(
+    settings, sessions, api_key, hub, tmp_path, base_models_dir
+):
+    model = register(settings, sessions, api_key, hub, "org/tiny", tmp_path)
+    assert (model.status, model.problem, model.family) == ("ready", None, "bert")
+    assert model.source["hub"] == "org/tiny"
+    assert (model.source["revision"], model.source["left_out"]) == (COMMIT, [])
+    with transaction(sessions) as session:
+        stored = {file.path: file.bytes for file in models.files(session, model.id)}
+    assert stored == {path.name: path.stat().st_size for path in (base_models_dir / "tiny").iterdir()}
+
+
+@pytest.mark.parametrize(
+    ("repository", "environment", "named"),
+    [
+        ("org/nothing", {}, "'org/nothing' could not be downloaded from the hub"),
+        ("org/tiny", {"TAILOR_HUB": "off"}, "has TAILOR_HUB=off"),
+        ("org/tiny", {"TAILOR_MAX_DECOMPRESSED_BYTES": "1000"}, "TAILOR_MAX_DECOMPRESSED_BYTES allows 1,000"),
+        ("org/tiny", {"HF_ENDPOINT": "http://127.0.0.1:9"}, "could not be downloaded from the hub"),
+    ],
+)
+def test_a_repository_that_is_not_to_be_had_leaves_its_reason(
+    settings, sessions, api_key, hub, tmp_path, repository, environment, named
+):
+    model = register(settings, sessions, api_key, hub, repository, tmp_path, **environment)
+    assert model.status == "error"
+    assert named in model.problem
 
 
 def test_a_hub_model_is_downloaded_without_its_pickles(settings, sessions, hub, tmp_path):

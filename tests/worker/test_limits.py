@@ -141,7 +141,7 @@ def test_a_hung_child_tells_where_it_was(bench, prepared, context, monkeypatch):
 
     impatient = replace(
         with_settings(context, hang_timeout_s=8, cancel_grace_s=0.5),
-        standby=Standby(context.settings.data_dir / "logs", enabled=False),
+        standby=Standby(enabled=False),
     )
     job_id = bench.create(prepared, hyperparameters=LONG)
     thread = bench.in_thread("training", impatient)

@@ -228,7 +228,7 @@ def test_the_final_weights_are_stored_once(bench, prepared, context):
 def test_a_supervisors_death_ends_its_child_at_once(tmp_path: Path, standby: bool):
     script = (
         "import sys, pathlib, time; from worker.process import Child\n"
-        f"child = Child(pathlib.Path({str(tmp_path)!r}) / 'log', preload={standby})\n"
+        f"child = Child(preload={standby})\n"
         "print(child.pid, flush=True); time.sleep(600)"
     )
     with subprocess.Popen([sys.executable, "-c", script], stdout=subprocess.PIPE, text=True) as supervisor:

@@ -11,7 +11,7 @@ from app.files.uploads import NewUpload
 from app.storage.blobs import put
 from app.tables import Blob, File, Upload
 from tests.worker.conftest import Bench
-from worker.tick import Rounds
+from worker.cleaning import Cleaning
 
 
 def in_parts(bench: Bench, data: bytes) -> tuple[str, list[str]]:
@@ -24,14 +24,14 @@ def in_parts(bench: Bench, data: bytes) -> tuple[str, list[str]]:
         return upload_id, [uploads.add_part(session, bench.caller, upload_id, half).id for half in halves]
 
 
-def test_a_round_of_the_control_worker_expires_uploads_and_removes_their_bytes(bench: Bench, rows: str) -> None:
+def test_the_control_worker_expires_uploads_and_removes_their_bytes(bench: Bench, rows: str) -> None:
     expiring, _ = in_parts(bench, rows.encode())
     pending, _ = in_parts(bench, rows.encode())
     with transaction(bench.context.sessions) as session:
         session.execute(update(Upload).where(Upload.id == expiring).values(expires_at=func.now()))
         session.execute(update(Blob).values(touched_at=func.now() - timedelta(hours=2)))
 
-    Rounds(bench.context).tick()
+    Cleaning(bench.context, lambda: True).clean()
 
     with transaction(bench.context.sessions) as session:
         statuses = {upload.id: upload.status for upload in session.query(Upload)}

@@ -5,14 +5,14 @@ from typing import Any, Protocol
 
 from sqlalchemy.orm import Session
 
-from app.catalog.plan import PreparationPlan, TrainingPlan
+from app.catalog.plan import PreparationPlan, RegistrationPlan, TrainingPlan
 from app.jobs.events import Event
 from app.tables import Job
 from worker import protocol
 from worker.context import WorkerContext
 from worker.stops import Limits
 
-AnyPlan = PreparationPlan | TrainingPlan
+AnyPlan = PreparationPlan | RegistrationPlan | TrainingPlan
 
 
 class Kind(Protocol):

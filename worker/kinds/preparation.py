@@ -9,12 +9,23 @@ from app.catalog.plan import PreparationLimits, PreparationPlan
 from app.db import transaction
 from app.jobs import leases, preparations, validation
 from app.jobs.events import Event
+from app.settings import Settings
 from app.storage.blobs import BlobRef, get_file, put_file
 from app.tables import File, Job, Preparation
 from worker import base_models, protocol
 from worker.context import WorkerContext
 from worker.kinds import UnusableJobError
 from worker.stops import Limits, TimeLimit
+
+
+def limits_of(settings: Settings) -> PreparationLimits:
+    """The bounds within which a child reads what came from outside."""
+    return PreparationLimits(
+        max_decompressed_bytes=settings.max_decompressed_bytes,
+        max_row_bytes=settings.max_row_bytes,
+        memory_bytes=settings.preparation_memory_bytes,
+        timeout_s=settings.preparation_timeout_s,
+    )
 
 
 @dataclass(frozen=True)
@@ -32,7 +43,6 @@ class PreparationKind:
             raise UnusableJobError(protocol.Failure("user_error", "file_not_found", "The file was deleted."))
         get_file(context.blobs, file.blob_id, run_dir / "source")
         tokenizer, window = self._tokenizer(context, preparation.model, run_dir / "base")
-        settings = context.settings
         return PreparationPlan(
             job_id=job.id,
             attempt=job.attempt,
@@ -44,12 +54,7 @@ class PreparationKind:
             model=preparation.model,
             tokenizer=tokenizer,
             max_length=window,
-            limits=PreparationLimits(
-                max_decompressed_bytes=settings.max_decompressed_bytes,
-                max_row_bytes=settings.max_row_bytes,
-                memory_bytes=settings.preparation_memory_bytes,
-                timeout_s=settings.preparation_timeout_s,
-            ),
+            limits=limits_of(context.settings),
         )
 
     def _tokenizer(self, context: WorkerContext, model: str | None, directory: Path) -> tuple[str | None, int | None]:

@@ -1,0 +1,83 @@
+"""From an archive or a downloaded directory to a model that can be fine-tuned, or the reason why it cannot."""
+
+from collections.abc import Callable
+from dataclasses import dataclass
+from pathlib import Path
+
+from app.catalog.plan import RegistrationPlan
+from app.catalog.tasks import TASKS
+from app.datasets.errors import DataError, UnreadableFileError
+from app.datasets.lengths import load_tokenizer
+from app.datasets.limits import Deadline, apply_limits
+from app.datasets.source import open_source
+from app.model_files import weights
+from app.model_files.archives import read_archive, read_directory
+from app.model_files.inspection import BaseModel, inspect
+from app.model_files.unpack import Unpacking
+
+MODEL = "model"
+
+
+@dataclass(frozen=True)
+class CheckedModel:
+    """A model in the directory `path`, relative to the run directory, and what its archive held beside it."""
+
+    path: str
+    family: str
+    max_length: int | None
+    bytes: int
+    left_out: list[str]
+
+
+def check(plan: RegistrationPlan, run_dir: Path, log: Callable[[str], None]) -> CheckedModel:
+    """Unpack `plan.source` into `model/` and prove that it is a model. Works within `plan.limits`.
+
+    Raises DataError for anything else; the message names every member that is in the way.
+    """
+    try:
+        with apply_limits(plan.limits) as deadline:
+            return _check(plan, run_dir, deadline, log)
+    except UnreadableFileError as error:
+        problem = error.problem
+        raise DataError(problem.code, f"{plan.filename}: {problem.message}. Fix: {problem.fix}.") from None
+    except MemoryError:
+        raise DataError(
+            "model_too_large_to_check",
+            f"{plan.filename}: reading it needs more than {plan.limits.memory_bytes:,} bytes of memory, the limit "
+            "TAILOR_PREPARATION_MEMORY_BYTES. Fix: pack fewer and smaller files, or raise the setting.",
+        ) from None
+
+
+def _check(plan: RegistrationPlan, run_dir: Path, deadline: Deadline, log: Callable[[str], None]) -> CheckedModel:
+    path = run_dir / plan.source
+    if path.is_dir():
+        entries = read_directory(path)
+    else:
+        entries = read_archive(open_source(path, plan.filename, plan.limits, deadline))
+    directory = run_dir / MODEL
+    log(f"Unpacking {plan.filename}")
+    unpacking = Unpacking(plan.filename, directory, plan.limits.max_decompressed_bytes, deadline)
+    left_out = unpacking.run(entries)
+    log("Checking configuration, tokenizer and weights")
+    found = inspect(plan.model, directory)
+    problem = found.problem or _further_problem(found)
+    if problem is not None:
+        raise DataError("model_unusable", f"{plan.filename}: {problem}.")
+    unused = [file for file in directory.glob("*.safetensors") if file.name not in weights.used_files(directory)]
+    for file in unused:
+        file.unlink()
+    assert found.family is not None
+    size = sum(file.stat().st_size for file in directory.iterdir())
+    left_out = sorted({*left_out, *(file.name for file in unused)})
+    return CheckedModel(MODEL, found.family, found.max_length, size, left_out)
+
+
+def _further_problem(found: BaseModel) -> str | None:
+    known = sorted({family for spec in TASKS.values() for family in spec.model_types})
+    if found.family not in known:
+        return f"its model_type {found.family!r} is none that can be fine-tuned here; these are: {', '.join(known)}"
+    try:
+        load_tokenizer(found.directory / "tokenizer.json")
+    except ValueError as error:
+        return f"its tokenizer.json cannot be read: {error}"
+    return None

@@ -1,0 +1,112 @@
+"""Children forked from a process that has torch loaded already: a fresh process each, without seconds of imports each.
+
+From its first line on standard input to its end such a child is `worker.child`, as ever.
+"""
+
+import multiprocessing
+import os
+import queue
+import tempfile
+import threading
+from collections.abc import Iterator
+from contextlib import contextmanager
+from multiprocessing import forkserver
+from multiprocessing.connection import Connection
+from typing import IO
+
+import pytest
+
+from worker.child import ENVIRONMENT
+from worker.process import Child, Standby
+
+PRELOADED = [
+    "worker.child",
+    "worker.training.run",
+    "worker.tasks.text_classification",
+    "worker.methods.full",
+    "transformers.models.bert.modeling_bert",
+]
+
+
+def _be_a_child(commands: Connection, events: Connection) -> None:
+    os.setsid()
+    os.dup2(commands.fileno(), 0)
+    os.dup2(events.fileno(), 1)
+    for connection in (commands, events):
+        connection.close()
+    from worker.child import main
+
+    main()
+
+
+class _Process:
+    """As much of `subprocess.Popen` as a Child uses, of a process that another one forked."""
+
+    def __init__(self) -> None:
+        context = multiprocessing.get_context("forkserver")
+        its_commands, our_commands = context.Pipe(duplex=False)
+        our_events, its_events = context.Pipe(duplex=False)
+        self._process = context.Process(target=_be_a_child, args=(its_commands, its_events), daemon=True)
+        self._process.start()
+        its_commands.close()
+        its_events.close()
+        self.stdin: IO[bytes] = os.fdopen(os.dup(our_commands.fileno()), "wb")
+        self.stdout: IO[bytes] = os.fdopen(os.dup(our_events.fileno()), "rb")
+        our_commands.close()
+        our_events.close()
+        assert self._process.pid is not None
+        self.pid = self._process.pid
+
+    def poll(self) -> int | None:
+        return self._process.exitcode
+
+    def wait(self) -> int:
+        self._process.join()
+        assert self._process.exitcode is not None
+        return self._process.exitcode
+
+
+class ForkedChild(Child):
+    """A Child of another making. It complains to whom we do."""
+
+    def __init__(self) -> None:
+        self.killed = False
+        self.stderr_tail = ""
+        self.events = queue.SimpleQueue()
+        self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 closed by wait()
+        self._process = _Process()
+        threading.Thread(target=self._read, daemon=True).start()
+
+
+class Forking(Standby):
+    """Has no child waiting: one is there at once."""
+
+    def __init__(self) -> None:
+        pass
+
+    @property
+    def waiting_pid(self) -> int | None:
+        return None
+
+    def take(self) -> Child:
+        return ForkedChild()
+
+    def refill(self) -> None:
+        pass
+
+    def close(self) -> None:
+        pass
+
+
+@contextmanager
+def forking() -> Iterator[Forking]:
+    """The process to fork from, until the end of the block."""
+    multiprocessing.set_forkserver_preload(PRELOADED)
+    with pytest.MonkeyPatch.context() as environment:
+        for name, value in ENVIRONMENT.items():  # torch and its threads read theirs where they are loaded
+            environment.setenv(name, value)
+        forkserver.ensure_running()
+    try:
+        yield Forking()
+    finally:
+        forkserver._forkserver._stop()

@@ -33,6 +33,8 @@ SEQUENCE_CLASSIFIERS = frozenset(
         "xlnet",
     }
 )
+# Each of them has a token-classification head as well.
+TOKEN_CLASSIFIERS = SEQUENCE_CLASSIFIERS
 
 # Encoders, decoders and encoder-decoders of text alone; those that also need a page's layout are left out.
 QUESTION_ANSWERERS = frozenset(

@@ -3,6 +3,9 @@
 from app.catalog.question_answering import QUESTION_ANSWERING
 from app.catalog.task_spec import TaskSpec
 from app.catalog.text_classification import TEXT_CLASSIFICATION
+from app.catalog.token_classification import TOKEN_CLASSIFICATION
 
-TASKS: dict[str, TaskSpec] = {spec.name: spec for spec in (TEXT_CLASSIFICATION, QUESTION_ANSWERING)}
+TASKS: dict[str, TaskSpec] = {
+    spec.name: spec for spec in (TEXT_CLASSIFICATION, TOKEN_CLASSIFICATION, QUESTION_ANSWERING)
+}
 DEFAULT_TASK = TEXT_CLASSIFICATION.name

@@ -84,6 +84,9 @@ class _Targets:
             case "labels":
                 self.labels.update(chain.from_iterable(column))
                 return [", ".join(sorted(names)) for names in column]
+            case "tags":
+                found = (tag[2:] for tags in column for tag in tags if tag.startswith("B-"))
+                self.labels.update(found)
             case "number":
                 self._count += len(column)
                 self._sum += math.fsum(column)
@@ -94,8 +97,8 @@ class _Targets:
         return list(map(str, column))
 
     def counts(self) -> dict[str, int] | None:
-        """Records of each class, the most frequent first; None where there are no classes."""
-        return dict(self.labels.most_common()) if self._type in ("label", "labels") else None
+        """Records of each class or entities of each type, the most frequent first; None where there are neither."""
+        return dict(self.labels.most_common()) if self._type in ("label", "labels", "tags") else None
 
     def summary(self) -> NumberReport | None:
         """The numbers' range and spread; None where there are none."""

@@ -58,6 +58,8 @@ def test_the_report_of_a_small_file_is_complete(workbench, tmp_path):
             "text": {"column": "text", "found_by": "name"},
             "label": {"column": "label", "found_by": "name"},
         },
+        "layout": None,
+        "tag_scheme": None,
         "unused_columns": ["id"],
         "labels": {"x": 1, "y": 1},
         "numbers": None,

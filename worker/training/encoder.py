@@ -1,6 +1,7 @@
 """The base model: a Transformers directory, opened without running any code of it and without unpickling anything."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
@@ -25,6 +26,8 @@ CLASSIFIERS = (
     "sequence_summary.",
     "crf.",
 )
+# What a configuration says of a head that brings its own code; no such code is run, and ours is put on anew.
+OF_HEADS_WITH_CODE = ("auto_map", "custom_pipelines", "crf_window")
 # Heads that pretraining leaves behind; nobody misses them.
 PRETRAINING_HEADS = ("ForMaskedLM", "ForPreTraining", "LMHeadModel", "ForCausalLM", "Model")
 UNBOUNDED_WINDOW = 512  # `auto` for a model with relative positions, whose own window has no end
@@ -94,6 +97,9 @@ def open_base(id_: str, directory: Path, model_types: frozenset[str]) -> BaseMod
             "AutoTokenizer.from_pretrained(model, use_fast=True).save_pretrained(directory).",
             "model",
         )
+    for name in OF_HEADS_WITH_CODE:
+        if hasattr(config, name):
+            delattr(config, name)
     _complete_padding(id_, config, tokenizer)
     # A tokenizer file may carry a truncation of its own; saved with our model it would cut other programs' texts.
     backend = cast(Tokenizer, tokenizer.backend_tokenizer)
@@ -168,6 +174,39 @@ def load_weights(base: BaseModelFiles, auto_class: Any, **config_changes: Any) -
             f"The weights of base model {base.id!r} cannot be read: {str(error).strip()[:500]}",
             "model",
         ) from error
+
+
+def keeps_head(base: BaseModelFiles, suffix: str, labels: list[str]) -> bool:
+    """Whether the base has a head `suffix` for exactly these labels, in their order."""
+    return base.has_head(suffix) and [label for _, label in sorted((base.config.id2label or {}).items())] == labels
+
+
+def load_classifier(
+    base: BaseModelFiles,
+    auto_class: Any,
+    suffix: str,
+    labels: list[str],
+    tell: Callable[[Log], None],
+    **config_changes: Any,
+) -> PreTrainedModel:
+    """The body with a fresh head for `labels`, unless the base has a head `suffix` for exactly these."""
+    model = load_weights(
+        base,
+        auto_class,
+        num_labels=len(labels),
+        id2label=dict(enumerate(labels)),
+        label2id={label: index for index, label in enumerate(labels)},
+        **config_changes,
+    )
+    kept = keeps_head(base, suffix, labels)
+    if (log := replaced_head(base, kept=kept)) is not None:
+        tell(log)
+    if base.has_head(suffix) and not kept:
+        # As many labels but others: the head's rows would fit, and mean something else.
+        fresh: PreTrainedModel = type(model)(model.config)
+        fresh.base_model.load_state_dict(model.base_model.state_dict())
+        return fresh
+    return model
 
 
 def read_weights(model: PreTrainedModel, directory: Path) -> None:

@@ -9,7 +9,7 @@ from typing import Literal
 from app.datasets.encoding import wide_encoding
 from app.datasets.errors import UnreadableFileError
 from app.datasets.formats import STRUCTURED
-from app.datasets.formats.fasttext import MARK as FASTTEXT_MARK
+from app.datasets.formats.fasttext import MARK
 from app.datasets.lines import UTF8_BOM
 from app.datasets.problems import Problem, shown
 from app.datasets.source import GZIP_MAGIC, Source
@@ -82,7 +82,9 @@ def detect(source: Source, task: str | None) -> Detected:
         _refuse_what_is_no_text(source, head, whole=whole)
         text = head.removeprefix(UTF8_BOM)
         lines = text if whole else text[: text.rfind(b"\n") + 1]
-        for structured in STRUCTURED:
+        if text.lstrip().startswith(MARK.encode()):
+            content = "fasttext"
+        for structured in STRUCTURED if content is None else ():
             told = task == structured.task
             if structured.looks_like(lines, extension, told):
                 if task not in (None, structured.task):
@@ -90,7 +92,7 @@ def detect(source: Source, task: str | None) -> Detected:
                         wrong_task(f"the file is written as {structured.name}", structured.task, task)
                     )
                 return Detected(structured.name, structured.task, encoding, None)
-        content = _content(source, text.lstrip())
+        content = content or _content(source, text.lstrip())
     if named == "parquet" and content != "parquet":
         raise UnreadableFileError(
             Problem(
@@ -156,8 +158,6 @@ def _content(source: Source, text: bytes) -> str | None:
         return "json"
     if SQUAD.match(text):
         return "squad"
-    if text.startswith(FASTTEXT_MARK.encode()):
-        return "fasttext"
     first = text.split(b"\n", 1)[0].strip()
     if re.match(rb"\[\s*\[", text) or first in (b"{", b"["):
         array = text.startswith(b"[")

@@ -107,6 +107,7 @@ def test_an_optional_field_may_be_missing_null_or_empty():
 
 def test_one_at_a_time_and_many_at_once_agree():
     fine = {
+        "id": ["a", 7],
         "text": ["a", "b c"],
         "label": ["a", 3],
         "labels": [["a"], [], ["b", "c"]],

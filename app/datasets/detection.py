@@ -9,7 +9,7 @@ from typing import Literal
 from app.datasets.encoding import wide_encoding
 from app.datasets.errors import UnreadableFileError
 from app.datasets.formats import STRUCTURED
-from app.datasets.formats.fasttext import MARK
+from app.datasets.formats.fasttext import MARK as FASTTEXT_MARK
 from app.datasets.lines import UTF8_BOM
 from app.datasets.problems import Problem, shown
 from app.datasets.source import GZIP_MAGIC, Source
@@ -82,9 +82,7 @@ def detect(source: Source, task: str | None) -> Detected:
         _refuse_what_is_no_text(source, head, whole=whole)
         text = head.removeprefix(UTF8_BOM)
         lines = text if whole else text[: text.rfind(b"\n") + 1]
-        if text.lstrip().startswith(MARK.encode()):
-            content = "fasttext"
-        for structured in STRUCTURED if content is None else ():
+        for structured in STRUCTURED:
             told = task == structured.task
             if structured.looks_like(lines, extension, told):
                 if task not in (None, structured.task):
@@ -92,7 +90,7 @@ def detect(source: Source, task: str | None) -> Detected:
                         wrong_task(f"the file is written as {structured.name}", structured.task, task)
                     )
                 return Detected(structured.name, structured.task, encoding, None)
-        content = content or _content(source, text.lstrip())
+        content = _content(source, text.lstrip())
     if named == "parquet" and content != "parquet":
         raise UnreadableFileError(
             Problem(

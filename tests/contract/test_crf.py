@@ -10,11 +10,23 @@ from typing import Any
 import pytest
 import torch
 from safetensors.torch import load_file
+from tokenizers import Tokenizer
+from tokenizers.models import BPE
+from tokenizers.pre_tokenizers import ByteLevel
+from tokenizers.processors import RobertaProcessing
 from torchcrf import CRF
+from transformers import (
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+    RobertaConfig,
+    RobertaModel,
+    RobertaTokenizerFast,
+)
 
 from app.catalog.tasks import TASKS
+from tests.contract.probes import check_crf_tagger
 from tests.contract.tiny import Row, make_plan, train
-from worker.heads.modeling_crf import FORBIDDEN, first_pieces, illegal_transitions, owned_words, viterbi
+from worker.heads.modeling_crf import FORBIDDEN, WORD, first_pieces, illegal_transitions, owned_words, viterbi
 from worker.protocol import Log
 from worker.training.sequences import Chain, best_paths, negative_log_likelihood
 
@@ -84,7 +96,7 @@ def test_no_illegal_sequence_is_ever_decoded_however_strongly_the_words_ask_for_
 
 
 def test_illegal_transitions_are_those_of_iob2() -> None:
-    start, step = illegal_transitions(TAGS)
+    start, step = illegal_transitions(tuple(TAGS))
     assert [TAGS[index] for index in start.nonzero()[:, 0]] == ["I-LOC", "I-PER"]
     forbidden = {(TAGS[one], TAGS[other]) for one, other in step.nonzero().tolist()}
     assert forbidden == {
@@ -159,9 +171,46 @@ def test_the_artifact_tags_as_the_service_does_in_a_process_that_has_nothing_of_
     assert "modeling_crf.py" in manifest["files"]
 
 
-def test_plain_loading_without_trust_is_a_linear_head_that_runs_no_code(tiny_encoder: Path, tmp_path: Path) -> None:
-    from transformers import AutoModelForTokenClassification
+def write_byte_level_roberta(directory: Path) -> Path:
+    """A random RoBERTa with a vocabulary of bytes, which tells words from word ends by the space before them."""
+    vocabulary = {"<s>": 0, "<pad>": 1, "</s>": 2, "<unk>": 3, "<mask>": 4}
+    for character in sorted(ByteLevel.alphabet()):
+        vocabulary[character] = len(vocabulary)
+    vocabulary["Ġthe"] = len(vocabulary)
+    merges = [("h", "e"), ("t", "he"), ("Ġ", "the")]
+    vocabulary |= {"he": len(vocabulary), "the": len(vocabulary) + 1}
+    backend = Tokenizer(BPE(vocabulary, merges))
+    backend.pre_tokenizer = ByteLevel(add_prefix_space=False)
+    backend.post_processor = RobertaProcessing(("</s>", 2), ("<s>", 0), add_prefix_space=False)
+    RobertaTokenizerFast(tokenizer_object=backend, model_max_length=64).save_pretrained(directory)
+    torch.manual_seed(1)
+    config = RobertaConfig(
+        vocab_size=len(vocabulary),
+        hidden_size=32,
+        num_hidden_layers=1,
+        num_attention_heads=2,
+        intermediate_size=32,
+        max_position_embeddings=66,
+    )
+    RobertaModel(config).save_pretrained(directory)
+    return directory
 
+
+def test_a_byte_level_vocabulary_sees_words_with_the_space_before_them(tmp_path: Path) -> None:
+    base = write_byte_level_roberta(tmp_path / "roberta")
+    settings: dict[str, Any] = {"n_epochs": 5, "batch_size": 4, "learning_rate": 3e-3}
+    outcome = train(make_plan(tmp_path / "run", base, ROWS, test=ROWS, task=NER, **settings), tmp_path / "run")
+    artifact = tmp_path / "run" / "artifact"
+    tokenizer = AutoTokenizer.from_pretrained(artifact)
+    assert tokenizer(["the", "the"], is_split_into_words=True).tokens() == ["<s>", "Ġthe", "Ġthe", "</s>"]
+    check_crf_tagger(artifact, ROWS, outcome.result.metrics["test"])
+
+
+def test_the_pipeline_splits_scripts_without_spaces_into_characters() -> None:
+    assert WORD.findall("我住在 Paris 2024, ok") == ["我", "住", "在", "Paris", "2024", ",", "ok"]
+
+
+def test_plain_loading_without_trust_is_a_linear_head_that_runs_no_code(tiny_encoder: Path, tmp_path: Path) -> None:
     train(make_plan(tmp_path, tiny_encoder, ROWS, task=NER, n_epochs=1, batch_size=4), tmp_path)
     model = AutoModelForTokenClassification.from_pretrained(tmp_path / "artifact", trust_remote_code=False)
     assert type(model).__name__ == "BertForTokenClassification"

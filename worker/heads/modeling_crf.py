@@ -38,7 +38,8 @@ class LinearChain(nn.Module):
         self.transitions = nn.Parameter(torch.empty(num_tags, num_tags))
 
 
-def illegal_transitions(tags: Sequence[str]) -> tuple[torch.Tensor, torch.Tensor]:
+@cache
+def illegal_transitions(tags: tuple[str, ...]) -> tuple[torch.Tensor, torch.Tensor]:
     """Where IOB2 forbids to begin with a tag [labels], and to go from one tag to another [labels, labels]."""
     inside = torch.tensor([tag.startswith("I-") for tag in tags])
     same = torch.tensor([[before[:2] in ("B-", "I-") and before[2:] == tag[2:] for tag in tags] for before in tags])
@@ -99,7 +100,7 @@ class CrfMixin(Body):
 
     def _field(self, device: torch.device) -> tuple[torch.Tensor, torch.Tensor, torch.Tensor]:
         """Start, transition and end scores in fp32, with what is no IOB2 excluded."""
-        no_start, no_step = illegal_transitions([self.config.id2label[i] for i in range(self.config.num_labels)])
+        no_start, no_step = illegal_transitions(tuple(self.config.id2label[i] for i in range(self.config.num_labels)))
         chain: Any = self.crf
         scores = (chain.start_transitions, chain.transitions, chain.end_transitions)
         start, step, end = (score.detach().float().to(device) for score in scores)
@@ -224,7 +225,12 @@ class CrfForTokenClassification:
         """The directory names it already."""
 
 
-WORD = re.compile(r"\w+|[^\w\s]")
+# Scripts that put no spaces between words, such as Thai, Chinese and Japanese: each character is a word.
+UNSPACED = (
+    "\u0e00-\u0eff\u1000-\u109f\u1780-\u17ff\u2e80-\u2fdf\u3005-\u3007\u3021-\u3029\u3038-\u303b\u3040-\u30ff"
+    "\u31f0-\u31ff\u3400-\u4dbf\u4e00-\u9fff\uf900-\ufaff\uff66-\uff9f\U00020000-\U0003fffd"
+)
+WORD = re.compile(rf"[{UNSPACED}]|[^\W{UNSPACED}]+|[^\w\s]")
 
 
 class CrfPipeline(Pipeline):

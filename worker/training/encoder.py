@@ -8,6 +8,7 @@ from typing import Any, cast
 
 from safetensors import SafetensorError
 from tokenizers import Tokenizer
+from tokenizers.pre_tokenizers import ByteLevel
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from worker.protocol import Log
@@ -53,8 +54,11 @@ class BaseModelFiles:
         return any(name.endswith(suffix) for name in self.config.architectures or [])
 
 
-def open_base(id_: str, directory: Path, model_types: frozenset[str]) -> BaseModelFiles:
-    """Open configuration and tokenizer. Raises UserError (param `model`) for what cannot be trained."""
+def open_base(id_: str, directory: Path, model_types: frozenset[str], *, words: bool = False) -> BaseModelFiles:
+    """Open configuration and tokenizer. Raises UserError (param `model`) for what cannot be trained.
+
+    `words`: texts will come split into words.
+    """
     config_path = directory / "config.json"
     try:
         model_type = json.loads(config_path.read_text("utf-8"))["model_type"]
@@ -100,12 +104,32 @@ def open_base(id_: str, directory: Path, model_types: frozenset[str]) -> BaseMod
     for name in OF_HEADS_WITH_CODE:
         if hasattr(config, name):
             delattr(config, name)
+    if words:
+        tokenizer = _for_words(tokenizer, directory)
     _complete_padding(id_, config, tokenizer)
     # A tokenizer file may carry a truncation of its own; saved with our model it would cut other programs' texts.
     backend = cast(Tokenizer, tokenizer.backend_tokenizer)
     backend.no_truncation()
     backend.no_padding()
     return BaseModelFiles(id_, directory, config, tokenizer, _window_limit(config, tokenizer))
+
+
+def _for_words(tokenizer: PreTrainedTokenizerBase, directory: Path) -> PreTrainedTokenizerBase:
+    """Byte-level vocabularies have ` word` and `word`: without the space, every word would look like a word's end."""
+    if not _lacks_space(tokenizer):
+        return tokenizer
+    spaced = cast(
+        PreTrainedTokenizerBase,
+        AutoTokenizer.from_pretrained(directory, use_fast=True, trust_remote_code=False, add_prefix_space=True),
+    )
+    if _lacks_space(spaced):  # a class that keeps its file's own rule; the changed file is what will be saved
+        cast(Tokenizer, spaced.backend_tokenizer).pre_tokenizer = ByteLevel(add_prefix_space=True)
+    return spaced
+
+
+def _lacks_space(tokenizer: PreTrainedTokenizerBase) -> bool:
+    rule = cast(Tokenizer, tokenizer.backend_tokenizer).pre_tokenizer
+    return isinstance(rule, ByteLevel) and not rule.add_prefix_space
 
 
 def replaced_head(base: BaseModelFiles, *, kept: bool) -> Log | None:

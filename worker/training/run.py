@@ -51,7 +51,8 @@ def run(plan: TrainingPlan, run_dir: Path, emit: Callable[[Event], None], stop: 
             "hyperparameters.early_stopping_patience",
         )
 
-    base = open_base(plan.model, run_dir / plan.base, spec.model_types)
+    words = any(field.type == "words" for field in variant.fields)
+    base = open_base(plan.model, run_dir / plan.base, spec.model_types, words=words)
     task = task_class(spec).from_records(
         spec.options.model_validate(plan.task),
         splits,

@@ -36,7 +36,7 @@ def best_paths(sentences: Logits, chain: Chain | None, labels: Sequence[str]) ->
     """The ids of every sentence: Viterbi's path among legal IOB2, or each word's best without a field."""
     if chain is None:
         return [logits.argmax(axis=1).tolist() for logits in sentences]
-    no_start, no_step = illegal_transitions(labels)
+    no_start, no_step = illegal_transitions(tuple(labels))
     start, step = chain.start.masked_fill(no_start, FORBIDDEN), chain.step.masked_fill(no_step, FORBIDDEN)
     paths: list[list[int]] = [[] for _ in sentences]
     for rows, logits, mask in _batches(sentences):

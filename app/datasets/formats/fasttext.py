@@ -9,7 +9,7 @@ from app.datasets.problems import Problem, Problems, Unit, shown
 from app.datasets.source import Source
 from app.datasets.values import MarkedLabels
 
-MARK = "__label__"
+MARK = "__label__"  # before each label at the beginning of a line
 FORM = "write a record as `__label__a __label__b the text`"
 
 

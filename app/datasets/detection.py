@@ -156,6 +156,8 @@ def _content(source: Source, text: bytes) -> str | None:
         return "json"
     if SQUAD.match(text):
         return "squad"
+    if text.startswith(FASTTEXT_MARK.encode()):
+        return "fasttext"
     first = text.split(b"\n", 1)[0].strip()
     if re.match(rb"\[\s*\[", text) or first in (b"{", b"["):
         array = text.startswith(b"[")

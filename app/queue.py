@@ -48,6 +48,7 @@ class Waker:
     def __init__(self, celery: Celery) -> None:
         self._celery = celery
         self._wanted: set[str] = set()
+        self._failing = False
         self._condition = threading.Condition()
         threading.Thread(target=self._send_forever, name="waker", daemon=True).start()
 
@@ -63,10 +64,20 @@ class Waker:
                 self._condition.wait_for(lambda: self._wanted)
                 queues, self._wanted = self._wanted, set()
             for queue in queues:
-                try:
-                    self._celery.send_task(WAKE, queue=queue, retry=False, expires=WAKE_EXPIRES_S)
-                except Exception as error:
-                    logger.warning("wake-up of queue %s was not sent: %s; the next tick makes up for it", queue, error)
+                self._send(queue)
+
+    def _send(self, queue: str) -> None:
+        """Try once. An outage is told when it begins and when it is over: in between, each request would repeat it."""
+        try:
+            self._celery.send_task(WAKE, queue=queue, retry=False, expires=WAKE_EXPIRES_S)
+        except Exception as error:
+            if not self._failing:
+                logger.warning("wake-ups are not sent: %s; workers look for work by themselves meanwhile", error)
+            self._failing = True
+        else:
+            if self._failing:
+                logger.warning("wake-ups are sent again")
+            self._failing = False
 
 
 @cache

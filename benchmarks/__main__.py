@@ -11,6 +11,9 @@ NAMES = (
     "status_polling",
     "upload",
     "checkpoints",
+    "recovery",
+    "redis_outage",
+    "chaos",
 )
 
 for name in NAMES:

@@ -27,7 +27,15 @@ EXTENSIONS: dict[str, str] = {
     ".fasttext": "fasttext",
 }
 HEAD_BYTES = 1 << 16
-ACCEPTED = "JSONL, JSON, CSV, TSV, Parquet, CoNLL columns or fastText (`__label__x text`), plain or gzip-compressed"
+ACCEPTED = (
+    "JSONL, JSON, SQuAD's JSON, CSV, TSV, Parquet, CoNLL columns or fastText (`__label__x text`), "
+    "plain or gzip-compressed"
+)
+# A document whose first members are plain values and then `data`, a list of objects: SQuAD, if these have `paragraphs`.
+SQUAD = re.compile(
+    rb'\{\s*(?:"\w+"\s*:\s*(?:"(?:[^"\\]|\\.)*"|[\w.+-]+)\s*,\s*)*"data"\s*:\s*\[\s*(?:\]|\{.*?"paragraphs"\s*:\s*\[)',
+    re.DOTALL,
+)
 # First bytes of what people upload instead, and how to get from there to something Tailor reads.
 FOREIGN: tuple[tuple[bytes, str, str], ...] = (
     (b"PK\x03\x04", "a ZIP archive or an Excel workbook", "unpack it, or save the sheet as CSV (UTF-8)"),
@@ -98,7 +106,7 @@ def detect(source: Source, task: str | None) -> Detected:
     if content is not None and named is not None and content != named and extension != ".json":
         warning = _mismatch(
             f"the file is named {extension} and was read as {content}, which is what it holds",
-            f"name it .{content}",
+            f"name it .{'json' if content == 'squad' else content}",
         )
     found = content or named or _delimited(head)
     if found == "parquet":
@@ -146,6 +154,8 @@ def _content(source: Source, text: bytes) -> str | None:
     """What the text says beyond doubt; None where only the name can tell."""
     if re.match(rb"\[\s*[{\]]", text):
         return "json"
+    if SQUAD.match(text):
+        return "squad"
     if text.startswith(FASTTEXT_MARK.encode()):
         return "fasttext"
     first = text.split(b"\n", 1)[0].strip()

@@ -48,7 +48,7 @@ def survey(
         deadline.check()
         rows = cast(list[int], batch[-1])
         texts = [_as_texts(field, column) for field, column in zip(read, batch[: len(read)], strict=True)]
-        whole = texts[0] if len(texts) == 1 else ["\n".join(parts) for parts in zip(*texts, strict=True)]
+        whole = texts[0] if len(texts) == 1 else ["\n".join(filter(None, parts)) for parts in zip(*texts, strict=True)]
         duplicates.add(whole, seen.add(batch[len(read)]) if target else None, rows)
         characters.update(map(len, whole))
         for field, column in zip(read, texts, strict=True):

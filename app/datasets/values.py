@@ -43,6 +43,15 @@ def text(value: object) -> str:
     return value
 
 
+def identifier(value: object) -> str:
+    """What a record is called: a string as it is, or a whole number in digits."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    name = _string(value, "id")
+    check_characters(name)
+    return name
+
+
 def label(value: object) -> str:
     """A class label: strings without surrounding space, integers and whole floats in digits, booleans in lower case."""
     if isinstance(value, MarkedLabels):

@@ -153,6 +153,52 @@ def check_support(scores: dict[str, Any]) -> None:
     assert sum(entry["support"] for entry in scores["per_class"]) == len(ODD_TEXTS)
 
 
+def check_answers(artifact: Path, rows: list[Row], scores: dict[str, Any]) -> None:
+    card = (artifact / "README.md").read_text("utf-8")
+    code = card.split("```python\n")[1].split("\n```")[0].replace("path/to/this/directory", str(artifact))
+    scope: dict[str, Any] = {}
+    exec(code, scope)  # what a reader of the card would run
+    assert type(scope["model"]).__name__.endswith(("ForQuestionAnswering", "ForQuestionAnsweringSimple"))
+    shown = scores["predictions"]
+    assert [entry["id"] for entry in shown] == [row["id"] for row in rows]
+    for row, entry in zip(rows, shown, strict=True):
+        found = scope["answer"](row["question"], row["context"])
+        assert found["answer"] == entry["answer"]
+        best = next(answer for answer in entry["n_best"] if answer["text"] == entry["answer"])
+        assert (found["start"], found["answer"]) == (best["start"], best["text"])
+        assert found["score"] == pytest.approx(best["score"], abs=1e-4)
+
+
+def check_questions(scores: dict[str, Any]) -> None:
+    assert scores["questions"] == len(ODD_QUESTIONS)
+
+
+def _asked(context: str, answer: str | None, question: str = "who owns the boats") -> Row:
+    """A row whose answer stands first where it stands in the context."""
+    known = [] if answer is None else [answer]
+    return {
+        "id": None,
+        "question": question,
+        "context": context,
+        "answers": {"text": known, "answer_start": [context.index(text) for text in known]},
+    }
+
+
+ODD_QUESTIONS = [
+    _asked("", None),
+    _asked(" ", None),
+    _asked("a", "a"),
+    _asked("\u200b", "\u200b"),
+    _asked("\x07 the mill", "\x07"),
+    _asked("😀😀 the mill e\u0301te\u0301", "e\u0301te\u0301"),
+    _asked("你好 mill", "好"),
+    _asked("the mill " * 200 + "sells bread", "bread"),
+    _asked("the mill sells bread", "bread", "what " * 300),
+    _asked("the mill sells bread", "bread", ""),
+    _asked("x" * 5000, "x" * 5000),
+]
+
+
 LONG_WORD = "ab" * 40  # more pieces than fit into a window
 ODD_SENTENCES: list[Row] = [
     {"tokens": [], "tags": []},
@@ -227,6 +273,15 @@ PROBES: tuple[Probe, ...] = (
         noun="texts",
         check_count=check_support,
         check_artifact=check_text_classifier,
+    ),
+    Probe(
+        task={"type": "question-answering"},
+        odd_rows=ODD_QUESTIONS,
+        long=1,
+        noun="questions",
+        check_count=check_questions,
+        check_artifact=check_answers,
+        n_epochs=160,
     ),
     Probe(
         task={"type": "text-classification", "problem_type": "multi_label_classification"},

@@ -7,6 +7,7 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES,
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
     MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES,
 )
@@ -14,7 +15,7 @@ from transformers.models.auto.modeling_auto import (
 import worker.methods
 import worker.tasks
 from app.catalog.methods import ALL_TASKS, METHODS
-from app.catalog.model_types import SEQUENCE_CLASSIFIERS, TOKEN_CLASSIFIERS
+from app.catalog.model_types import QUESTION_ANSWERERS, SEQUENCE_CLASSIFIERS, TOKEN_CLASSIFIERS
 from app.catalog.tasks import TASKS
 from tests.contract.probes import PROBES, Probe
 from tests.contract.tiny import make_plan, train
@@ -60,6 +61,7 @@ def test_no_module_of_tasks_and_methods_is_orphaned() -> None:
     [
         (SEQUENCE_CLASSIFIERS, MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES),
         (TOKEN_CLASSIFIERS, MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES),
+        (QUESTION_ANSWERERS, MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES),
     ],
 )
 def test_the_catalogue_lists_only_model_types_that_have_the_head(

@@ -172,6 +172,7 @@ def test_records_have_the_fields_of_the_task_and_the_row(workbench):
     schema = pq.read_schema(workbench.run_dir / prepared.records_path)
     assert [(field.name, str(field.type)) for field in schema] == [
         ("text", "string"),
+        ("text_pair", "string"),
         ("label", "string"),
         ("row", "int64"),
     ]

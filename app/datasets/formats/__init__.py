@@ -12,6 +12,7 @@ from app.datasets.formats.json_array import JsonArray
 from app.datasets.formats.jsonl import JsonLines
 from app.datasets.formats.parquet import ParquetTable
 from app.datasets.formats.reader import RecordReader
+from app.datasets.formats.squad import SquadDocument
 from app.datasets.formats.structured import StructuredFormat
 from app.datasets.problems import Problems
 from app.datasets.source import Source
@@ -23,6 +24,7 @@ READERS: dict[str, Callable[[Source, Problems], RecordReader]] = {
     "csv": DelimitedText,
     "tsv": DelimitedText,
     "parquet": ParquetTable,
+    "squad": SquadDocument,
     "fasttext": FastText,
     **{structured.name: structured.open for structured in STRUCTURED},
 }

@@ -1,5 +1,6 @@
 import decimal
 import io
+import json
 from datetime import date
 
 import pyarrow as pa
@@ -176,3 +177,31 @@ def test_one_long_value_repeated_by_the_dictionary_is_stopped_at_the_limit(workb
     error = workbench.refused(data, "a.parquet")
     assert error.code == "decompression_bomb"
     assert "TAILOR_MAX_DECOMPRESSED_BYTES" in error.message
+
+
+def test_numbers_of_classes_get_the_names_that_hugging_face_datasets_keeps(workbench):
+    features = {
+        "text": {"dtype": "string", "_type": "Value"},
+        "label": {"names": ["neg", "pos"], "_type": "ClassLabel"},
+        "tokens": {"feature": {"dtype": "string", "_type": "Value"}, "_type": "List"},
+        "ner_tags": {"feature": {"names": ["O", "B-LOC", "I-LOC"], "_type": "ClassLabel"}, "_type": "Sequence"},
+    }
+    schema = pa.schema(
+        [
+            ("text", pa.string()),
+            ("label", pa.int64()),
+            ("tokens", pa.list_(pa.string())),
+            ("ner_tags", pa.list_(pa.int64())),
+        ],
+        {"huggingface": json.dumps({"info": {"features": features}})},
+    )
+    columns = {"text": ["a b", "c d"], "label": [1, 0], "tokens": [["In", "New", "York"], ["x"]]}
+    data = parquet(columns | {"ner_tags": [[0, 1, 2], [0]]}, schema=schema)
+    assert [record["label"] for record in workbench.records(data, "a.parquet")] == ["pos", "neg"]
+    records = workbench.records(data, "a.parquet", task="token-classification")
+    assert [record["tags"] for record in records] == [["O", "B-LOC", "I-LOC"], ["O"]]
+    unknown = parquet(columns | {"label": [1, -1], "ner_tags": [[0, 1, 2], [0]]}, schema=schema)
+    assert workbench.refused(unknown, "a.parquet").code == "empty_label"
+    broken = schema.with_metadata({"huggingface": "{"})
+    plain = parquet(columns | {"ner_tags": [[0, 1, 2], [0]]}, schema=broken)
+    assert [record["label"] for record in workbench.records(plain, "a.parquet")] == ["1", "0"]

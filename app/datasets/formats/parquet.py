@@ -9,6 +9,7 @@ import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from app.datasets.errors import UnreadableFileError
+from app.datasets.formats.class_names import class_names, named
 from app.datasets.formats.reader import Batch
 from app.datasets.problems import Problem, Problems, Unit, listed, shown
 from app.datasets.source import BLOCK_BYTES, Source
@@ -43,6 +44,7 @@ class ParquetTable:
             self.close_unpacked()
             raise
         self._schema: pa.Schema = self._file.schema_arrow
+        self._class_names = class_names(self._schema)
         names: list[str] = self._schema.names
         for name in dict.fromkeys(name for name in names if names.count(name) > 1):
             problems.add(
@@ -70,11 +72,15 @@ class ParquetTable:
                     if fit is not None:
                         columns = [column.filter(fit) for column in columns]
                         positions = pa.array(positions).filter(fit).to_pylist()
-                    yield Batch(positions, [_values(column) for column in columns])
+                    yield Batch(positions, [self._named(*pair) for pair in zip(wanted, columns, strict=True)])
         except MemoryError:
             raise
         except DAMAGE as error:
             raise _damaged(str(error)) from None
+
+    def _named(self, name: str, column: pa.Array) -> list[Any]:
+        values, names = _values(column), self._class_names.get(name)
+        return values if names is None else [named(value, names) for value in values]
 
     def close(self) -> None:
         """See RecordReader."""

@@ -1,4 +1,4 @@
-"""`python -m benchmarks.redis_outage`: `POST` of a job with Redis alive, dead and frozen, against the same API process."""
+"""`python -m benchmarks.redis_outage`: `POST` of a job with Redis alive, frozen and dead, against one API process."""
 
 import argparse
 import os

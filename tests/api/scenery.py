@@ -94,7 +94,11 @@ class Scenery:
             events.record_metrics(session, job.id, points)
             for step in (1, 2):
                 weights = Model(
-                    id=models.checkpoint_id(model_id, step), project_id=job.project_id, kind="checkpoint", bytes=1
+                    id=models.checkpoint_id(model_id, step),
+                    project_id=job.project_id,
+                    kind="checkpoint",
+                    job_id=job.id,
+                    bytes=1,
                 )
                 session.add(weights)
                 session.flush()

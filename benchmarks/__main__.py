@@ -3,7 +3,15 @@
 import subprocess
 import sys
 
-NAMES = ("training_speed", "turnaround", "status_polling", "upload", "checkpoints")
+NAMES = (
+    "training_speed",
+    "accuracy",
+    "question_answering",
+    "turnaround",
+    "status_polling",
+    "upload",
+    "checkpoints",
+)
 
 for name in NAMES:
     print(f"== python -m benchmarks.{name}", flush=True)

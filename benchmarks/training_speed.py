@@ -22,6 +22,8 @@ import pyarrow.parquet as pq
 
 from app.catalog.hyperparameters import Hyperparameters
 from app.catalog.plan import DataFile, TrainingPlan
+from app.catalog.tasks import TASKS
+from app.datasets.canonical import ROW, schema_of
 from app.registry.base_models import starter_directory
 from worker.child import ENVIRONMENT
 from worker.protocol import Failure, Metrics, Progress, Result, decode
@@ -160,8 +162,9 @@ def run_tailor(job: Job, seed: int, directory: Path) -> Run:
 def write_records(directory: Path, split: str, rows: list[dict[str, str]]) -> DataFile:
     """Rows as prepared Parquet."""
     path = directory / "data" / f"{split}.parquet"
-    columns = {"text": [row["text"] for row in rows], "label": [row["label"] for row in rows]}
-    pq.write_table(pa.table(columns | {"row": list(range(1, len(rows) + 1))}), path)
+    columns = {name: [row.get(name) for row in rows] for name in ("text", "text_pair", "label")}
+    schema = schema_of(TASKS["text-classification"].variant({}).fields)
+    pq.write_table(pa.table(columns | {ROW: list(range(1, len(rows) + 1))}, schema=schema), path)
     digest = hashlib.sha256(path.read_bytes()).hexdigest()
     name = f"{split}.jsonl"
     return DataFile(path=f"data/{split}.parquet", file_id=split, filename=name, sha256=digest, rows=len(rows))

@@ -66,7 +66,8 @@ def _refuse(problem: Any, value: object, schema: Node, document: Document, place
     if kind.startswith("union_tag_"):  # the field that tells the alternatives apart is missing or names none
         tag = problem["ctx"]["discriminator"].strip("'")
         kind = "missing" if kind == "union_tag_not_found" else kind
-        nodes = [item for node in nodes for item in variants(node["properties"][tag], document)]
+        tags = [node["properties"][tag] for node in nodes if "properties" in node]
+        nodes = [item for node in tags for item in variants(node, document)]
         name, value = f"{spot.path}.{tag}".lstrip("."), _child(value, tag)
     allowed, values = describe(nodes, document)
     extra = {"allowed": list(values)} if values else {}
@@ -92,12 +93,17 @@ def _locate(loc: Sequence[int | str], value: object, schema: Node, document: Doc
             continue
         elif isinstance(value, list) and isinstance(step, int):
             following = [node for item in nodes for node in variants(item.get("items", {}), document)]
-        else:
+        else:  # the step names the alternative that the value's own tag has chosen
+            nodes = [item for item in nodes if _is_tagged(item, step)] or nodes
             continue
         parent, siblings, above, nodes = path, sorted(properties), nodes, following
         path = f"{path}[{step}]" if isinstance(step, int) else f"{path}.{step}".lstrip(".")
         value = _child(value, step)
     return Spot(path, parent, nodes, siblings)
+
+
+def _is_tagged(node: Node, tag: object) -> bool:
+    return any(item.get("const") == tag for item in node.get("properties", {}).values())
 
 
 def _child(value: Any, step: int | str) -> object:

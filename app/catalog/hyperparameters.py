@@ -52,9 +52,15 @@ class Hyperparameters(BaseModel):
     gradient_accumulation_steps: Annotated[StrictInt, Field(ge=1, le=4096)] = Field(
         default=1, description="Batches per optimizer step."
     )
-    label_smoothing: Annotated[StrictFloat, Field(ge=0, lt=1)] = Field(default=0.0, description="Szegedy et al. 2016.")
+    label_smoothing: Annotated[StrictFloat, Field(ge=0, lt=1)] = Field(
+        default=0.0,
+        description="Share of a target that all classes get alike (Szegedy et al. 2016); with any number of labels, "
+        "targets move as far towards a half.",
+    )
     class_weights: Literal["balanced"] | dict[str, ClassWeight] | None = Field(
-        default=None, description="`balanced`: rows / (classes x rows of the class); or a weight for every label."
+        default=None,
+        description="`balanced`: rows / (classes x rows of the class); or a weight for every label. With any number of "
+        "labels: weights of the rows that have the label; `balanced` makes rows with and without it count the same.",
     )
     early_stopping_patience: PositiveInt | None = Field(
         default=None, description="Stop after this many evaluations without a better result. Needs a validation file."

@@ -33,3 +33,49 @@ SEQUENCE_CLASSIFIERS = frozenset(
         "xlnet",
     }
 )
+# Each of them has a token-classification head as well.
+TOKEN_CLASSIFIERS = SEQUENCE_CLASSIFIERS
+
+# Encoders, decoders and encoder-decoders of text alone; those that also need a page's layout are left out.
+QUESTION_ANSWERERS = frozenset(
+    {
+        "albert",
+        "bart",
+        "bert",
+        "big_bird",
+        "camembert",
+        "canine",
+        "convbert",
+        "deberta",
+        "deberta-v2",
+        "distilbert",
+        "electra",
+        "ernie",
+        "flaubert",
+        "fnet",
+        "funnel",
+        "gpt2",
+        "llama",
+        "longformer",
+        "mbart",
+        "megatron-bert",
+        "mobilebert",
+        "modernbert",
+        "mpnet",
+        "mt5",
+        "nystromformer",
+        "qwen2",
+        "qwen3",
+        "rembert",
+        "roberta",
+        "roberta-prelayernorm",
+        "roformer",
+        "splinter",
+        "squeezebert",
+        "t5",
+        "xlm",
+        "xlm-roberta",
+        "xlm-roberta-xl",
+        "xlnet",
+    }
+)

@@ -12,7 +12,14 @@ TEXT = RecordField(
     "text",
     "text",
     "The text to classify.",
-    ("sentence", "review", "content", "comment", "body"),
+    ("sentence", "review", "content", "comment", "body", "sentence1", "text_a", "text1", "question1", "premise"),
+)
+PAIR = RecordField(
+    "text_pair",
+    "text",
+    "A second text, where two are read together: paraphrase, entailment, similarity.",
+    ("sentence2", "text_b", "text2", "question2", "hypothesis"),
+    optional=True,
 )
 
 
@@ -22,9 +29,11 @@ class TextClassificationOptions(BaseModel):
     model_config = ConfigDict(extra="forbid", frozen=True)
 
     type: Literal["text-classification"] = "text-classification"
-    problem_type: Literal["single_label_classification"] | None = Field(
+    problem_type: Literal["single_label_classification", "multi_label_classification", "regression"] | None = Field(
         default=None,
-        description="Each text has exactly one label. Left out: told from the labels of the training file.",
+        description="Exactly one label a text; any number of labels, none included; or a number to predict. Left out: "
+        "told from the training file: lists are any number of labels, fractions are numbers to predict, and the rest, "
+        "whole numbers too, are single labels.",
     )
 
 
@@ -33,6 +42,7 @@ SINGLE_LABEL = Variant(
     title="Exactly one label a text",
     fields=(
         TEXT,
+        PAIR,
         RecordField(
             "label",
             "label",
@@ -70,6 +80,7 @@ MULTI_LABEL = Variant(
     title="Any number of labels a text, none included",
     fields=(
         TEXT,
+        PAIR,
         RecordField(
             "label",
             "labels",
@@ -78,7 +89,20 @@ MULTI_LABEL = Variant(
             target=True,
         ),
     ),
-    metrics=("f1_micro", "f1_macro", "loss"),
+    metrics=(
+        "f1_micro",
+        "f1_macro",
+        "f1_weighted",
+        "precision_micro",
+        "recall_micro",
+        "precision_macro",
+        "recall_macro",
+        "precision_weighted",
+        "recall_weighted",
+        "accuracy",
+        "hamming_loss",
+        "loss",
+    ),
     selection_metric="f1_micro",
     headline=("f1_micro", "f1_macro"),
     example=(
@@ -98,11 +122,12 @@ REGRESSION = Variant(
     title="A number for each text",
     fields=(
         TEXT,
+        PAIR,
         RecordField("label", "number", "The number to predict.", ("score", "rating", "value"), target=True),
     ),
-    metrics=("mse", "loss"),
-    selection_metric="mse",
-    headline=("mse",),
+    metrics=("spearman", "pearson", "r2", "mse", "mae", "rmse", "loss"),
+    selection_metric="spearman",
+    headline=("spearman", "pearson", "rmse"),
     example=(
         {"text": "Perfect from the first minute to the last.", "label": 5.0},
         {"text": "Good, if a little long.", "label": 3.5},
@@ -117,7 +142,7 @@ REGRESSION = Variant(
 
 TEXT_CLASSIFICATION = TaskSpec(
     name="text-classification",
-    title="Text classification: one label a text (sentiment, topic, intent)",
+    title="Text classification of texts and pairs: a label (sentiment, topic, intent), many labels, or a score",
     options=TextClassificationOptions,
     variants=(SINGLE_LABEL, MULTI_LABEL, REGRESSION),
     variant_option="problem_type",

@@ -1,18 +1,20 @@
 """Which format a file has. Its name is believed as far as its first bytes agree."""
 
 import json
+import re
 from dataclasses import dataclass
 from pathlib import PurePath
 from typing import Literal
 
 from app.datasets.encoding import wide_encoding
 from app.datasets.errors import UnreadableFileError
+from app.datasets.formats import STRUCTURED
+from app.datasets.formats.fasttext import MARK as FASTTEXT_MARK
 from app.datasets.lines import UTF8_BOM
 from app.datasets.problems import Problem, shown
 from app.datasets.source import GZIP_MAGIC, Source
 
-FormatName = Literal["jsonl", "csv", "tsv", "parquet"]
-EXTENSIONS: dict[str, FormatName] = {
+EXTENSIONS: dict[str, str] = {
     ".jsonl": "jsonl",
     ".ndjson": "jsonl",
     ".json": "jsonl",
@@ -21,9 +23,19 @@ EXTENSIONS: dict[str, FormatName] = {
     ".tab": "tsv",
     ".parquet": "parquet",
     ".pq": "parquet",
+    ".ft": "fasttext",
+    ".fasttext": "fasttext",
 }
 HEAD_BYTES = 1 << 16
-ACCEPTED = "JSONL, CSV, TSV or Parquet, plain or gzip-compressed"
+ACCEPTED = (
+    "JSONL, JSON, SQuAD's JSON, CSV, TSV, Parquet, CoNLL columns or fastText (`__label__x text`), "
+    "plain or gzip-compressed"
+)
+# A document whose first members are plain values and then `data`, a list of objects: SQuAD, if these have `paragraphs`.
+SQUAD = re.compile(
+    rb'\{\s*(?:"\w+"\s*:\s*(?:"(?:[^"\\]|\\.)*"|[\w.+-]+)\s*,\s*)*"data"\s*:\s*\[\s*(?:\]|\{.*?"paragraphs"\s*:\s*\[)',
+    re.DOTALL,
+)
 # First bytes of what people upload instead, and how to get from there to something Tailor reads.
 FOREIGN: tuple[tuple[bytes, str, str], ...] = (
     (b"PK\x03\x04", "a ZIP archive or an Excel workbook", "unpack it, or save the sheet as CSV (UTF-8)"),
@@ -42,21 +54,43 @@ FOREIGN: tuple[tuple[bytes, str, str], ...] = (
 
 @dataclass(frozen=True)
 class Detected:
-    """Format and encoding of a file, and a warning where its name says something else than its content."""
+    """Format and encoding of a file, and a warning where its name says something else than its content.
 
-    format: FormatName
+    `task` is the one whose records the format is made for.
+    """
+
+    format: str
+    task: str | None
     encoding: Literal["utf-8", "utf-8-sig"] | None
     warning: Problem | None
 
 
-def detect(source: Source) -> Detected:
-    """The format of `source`. Raises UnreadableFileError for what is no data file Tailor reads."""
+def detect(source: Source, task: str | None) -> Detected:
+    """The format of `source`, which is data of `task` where that is known.
+
+    Raises UnreadableFileError for what is no data file Tailor reads.
+    """
     head = source.head(HEAD_BYTES)
     suffixes = [suffix.lower() for suffix in PurePath(source.filename).suffixes]
     zipped = bool(suffixes) and suffixes[-1] in (".gz", ".gzip")
     extension = suffixes[-1 - zipped] if len(suffixes) > zipped else ""
     named = EXTENSIONS.get(extension)
-    content = _content(source, head, whole=len(head) < HEAD_BYTES)
+    whole = len(head) < HEAD_BYTES
+    content = _magic(head)
+    encoding = "utf-8-sig" if head.startswith(UTF8_BOM) else "utf-8"
+    if content is None:
+        _refuse_what_is_no_text(source, head, whole=whole)
+        text = head.removeprefix(UTF8_BOM)
+        lines = text if whole else text[: text.rfind(b"\n") + 1]
+        for structured in STRUCTURED:
+            told = task == structured.task
+            if structured.looks_like(lines, extension, told):
+                if task not in (None, structured.task):
+                    raise UnreadableFileError(
+                        wrong_task(f"the file is written as {structured.name}", structured.task, task)
+                    )
+                return Detected(structured.name, structured.task, encoding, None)
+        content = _content(source, text.lstrip())
     if named == "parquet" and content != "parquet":
         raise UnreadableFileError(
             Problem(
@@ -69,24 +103,28 @@ def detect(source: Source) -> Detected:
     warning = None
     if zipped and source.compression is None:
         warning = _mismatch(f"the file is named {suffixes[-1]} and is not compressed", "drop the extension")
-    if content is not None and named is not None and content != named:
+    if content is not None and named is not None and content != named and extension != ".json":
         warning = _mismatch(
             f"the file is named {extension} and was read as {content}, which is what it holds",
-            f"name it .{content}",
+            f"name it .{'json' if content == 'squad' else content}",
         )
     found = content or named or _delimited(head)
     if found == "parquet":
-        return Detected(found, None, warning)
-    return Detected(found, "utf-8-sig" if head.startswith(UTF8_BOM) else "utf-8", warning)
+        return Detected(found, None, None, warning)
+    return Detected(found, None, encoding, warning)
 
 
-def _content(source: Source, head: bytes, *, whole: bool) -> FormatName | None:
-    """What the content says beyond doubt; None where only the name can tell."""
+def _magic(head: bytes) -> str | None:
+    """Parquet by its first bytes; raises for what other first bytes give away."""
     if head.startswith((b"PAR1", b"PARE")):
         return "parquet"
     for magic, what, fix in FOREIGN:
         if head.startswith(magic):
             raise UnreadableFileError(Problem("unsupported_format", f"this is {what}; Tailor reads {ACCEPTED}", fix))
+    return None
+
+
+def _refuse_what_is_no_text(source: Source, head: bytes, *, whole: bool) -> None:
     wide = wide_encoding(head)
     if wide is not None:
         raise UnreadableFileError(
@@ -101,7 +139,6 @@ def _content(source: Source, head: bytes, *, whole: bool) -> FormatName | None:
     text = head.removeprefix(UTF8_BOM).lstrip()
     if not text and whole:
         raise UnreadableFileError(Problem("empty_file", "the file is empty", f"upload a file with records: {ACCEPTED}"))
-    _refuse_documents(source, text)
     if b"\n" not in text and b"\r" in text.rstrip():
         raise UnreadableFileError(
             Problem(
@@ -111,27 +148,32 @@ def _content(source: Source, head: bytes, *, whole: bool) -> FormatName | None:
                 line=1,
             )
         )
-    return "jsonl" if text.startswith(b"{") and _is_object(text.split(b"\n", 1)[0]) else None
 
 
-def _refuse_documents(source: Source, text: bytes) -> None:
-    """One JSON document over the whole file is a common export and no record a line."""
+def _content(source: Source, text: bytes) -> str | None:
+    """What the text says beyond doubt; None where only the name can tell."""
+    if re.match(rb"\[\s*[{\]]", text):
+        return "json"
+    if SQUAD.match(text):
+        return "squad"
+    if text.startswith(FASTTEXT_MARK.encode()):
+        return "fasttext"
     first = text.split(b"\n", 1)[0].strip()
-    if text.startswith(b"[") and (first == b"[" or first.removeprefix(b"[").lstrip().startswith((b"{", b"[", b"]"))):
-        kind, rewrite = "a JSON array", "jq -c '.[]'"
-    elif first == b"{":
-        kind, rewrite = "JSON objects written over several lines", "jq -c ."
-    else:
-        return
-    raise UnreadableFileError(
-        Problem(
-            "json_document",
-            f"the file looks like {kind}; JSONL has one object on each line",
-            f"convert it: {source.command(rewrite, '.jsonl')}",
-            line=1,
-            column=1,
+    if re.match(rb"\[\s*\[", text) or first in (b"{", b"["):
+        array = text.startswith(b"[")
+        kind = "a JSON array of other things than objects" if array else "JSON objects written over several lines"
+        raise UnreadableFileError(
+            Problem(
+                "json_document",
+                f"the file looks like {kind}; JSONL has one object on each line",
+                'write objects with named fields: {"text": …, "label": …}'
+                if array
+                else f"convert it: {source.command('jq -c .', '.jsonl')}",
+                line=1,
+                column=1,
+            )
         )
-    )
+    return "jsonl" if text.startswith(b"{") and _is_object(text.split(b"\n", 1)[0]) else None
 
 
 def _is_object(line: bytes) -> bool:
@@ -141,7 +183,7 @@ def _is_object(line: bytes) -> bool:
         return False
 
 
-def _delimited(head: bytes) -> FormatName:
+def _delimited(head: bytes) -> str:
     """CSV or TSV for a name that says nothing; JSONL where the first line has neither a comma nor a tab."""
     first = head.split(b"\n", 1)[0]
     if first.lstrip().startswith(b"{"):
@@ -149,6 +191,16 @@ def _delimited(head: bytes) -> FormatName:
     if b"\t" in first:
         return "tsv"
     return "csv" if b"," in first or b";" in first else "jsonl"
+
+
+def wrong_task(looks: str, other: str, task: str) -> Problem:
+    """A file that is data of another task than was said."""
+    return Problem(
+        "wrong_task",
+        f"{looks}, which is {other} data, and it was read for {task}",
+        f"upload it for the task {other}, or give a file of {task} data",
+        param="task",
+    )
 
 
 def _mismatch(message: str, fix: str) -> Problem:

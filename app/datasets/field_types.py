@@ -40,6 +40,13 @@ def _of_answers(column: list[sequences.Answers]) -> int:
     return sum(len(text) + NUMBER_CHARACTERS for value in column for text in value["text"])
 
 
+def _many_ids(column: list[Any]) -> list[Any] | None:
+    try:
+        return list(map(values.identifier, column))
+    except InvalidValueError:
+        return None
+
+
 def _many_answers(column: list[Any]) -> list[Any] | None:
     try:
         return list(map(sequences.answers, column))
@@ -49,6 +56,7 @@ def _many_answers(column: list[Any]) -> list[Any] | None:
 
 LIST = pa.list_(pa.string())
 CANONICAL: dict[FieldType, Canonical] = {
+    "id": Canonical(pa.string(), values.identifier, _many_ids, _of_texts),
     "text": Canonical(pa.string(), values.text, values.texts, _of_texts),
     "label": Canonical(pa.string(), values.label, values.labels, _of_texts),
     "number": Canonical(pa.float64(), values.number, values.numbers, lambda column: NUMBER_CHARACTERS * len(column)),

@@ -11,8 +11,9 @@ from app.catalog.tasks import DEFAULT_TASK, TASKS
 from app.datasets.mapping import FieldColumn, can_map, map_columns
 from app.datasets.problems import Problem, Problems, listed
 from app.datasets.sequences import as_list
-from app.datasets.values import MISSING
+from app.datasets.values import MISSING, MarkedLabels
 
+# Gives the first values of columns.
 Sample = Callable[[Sequence[str]], list[list[Any]]]
 
 
@@ -100,6 +101,8 @@ def is_evidently(kind: FieldType, values: Sequence[Any]) -> bool:
     known = [value for value in values if value is not MISSING and value is not None and value != ""]
     if not known:
         return True
+    if all(isinstance(value, MarkedLabels) and len(value) == 1 for value in known):
+        known = [label for value in known for label in value]
     lists = all(as_list(value) is not None for value in known)
     match kind:
         case "labels" | "words" | "tags":

@@ -8,17 +8,21 @@ from typing import Any, cast
 
 from app.catalog.plan import PreparationPlan
 from app.datasets.canonical import Writing, write_records
-from app.datasets.detection import Detected, detect
+from app.datasets.detection import Detected, detect, wrong_task
 from app.datasets.errors import UnreadableFileError, data_error
 from app.datasets.form import Form, Sample, find_form
 from app.datasets.formats import READERS
+from app.datasets.formats.conll import ConllColumns
 from app.datasets.formats.csv import DelimitedText
+from app.datasets.layouts import LAYOUTS
+from app.datasets.layouts.layout import Layout
 from app.datasets.lengths import load_tokenizer, token_lengths
 from app.datasets.limits import Deadline, apply_limits, memory_error
 from app.datasets.problems import Problem, Problems
 from app.datasets.report import Report, TokenReport
 from app.datasets.source import Source, open_source
 from app.datasets.survey import survey
+from app.datasets.tagging import unify_tags
 
 RECORDS = "prepared/records.parquet"
 
@@ -62,6 +66,8 @@ class _Reading:
     blank_lines: int
     rows: int
     form: Form
+    layout: str | None
+    tag_scheme: str | None
     unused_columns: list[str]
 
 
@@ -96,6 +102,8 @@ def _prepare(
         "unit": problems.unit,
         "blank_lines": reading.blank_lines,
         "fields": {name: {"column": by.column, "found_by": by.found_by} for name, by in reading.form.mapped.items()},
+        "layout": reading.layout,
+        "tag_scheme": reading.tag_scheme,
         "unused_columns": reading.unused_columns,
         "labels": found.labels,
         "numbers": found.numbers,
@@ -117,27 +125,37 @@ def _read(
     log: Callable[[str], None],
 ) -> _Reading | None:
     """Write the records; None where the columns cannot be told, and `problems` says why."""
-    detected = detect(source)
+    detected = detect(source, plan.task)
     if detected.warning is not None:
         warnings.add(detected.warning)
-    with contextlib.closing(READERS[detected.format](source, problems)) as reader:
-        problems.unit = reader.unit
-        if not reader.columns and problems.total:
+    sample = _sampler(source, detected)
+    with contextlib.closing(READERS[detected.format](source, problems)) as file:
+        problems.unit = file.unit
+        if not file.columns and problems.total:
             return None
-        sample = _sampler(source, detected)
-        form = find_form(plan.task, plan.options, plan.columns, reader.columns, sample, problems)
+        layout = _layout(plan, file.columns, sample, problems)
+        if problems.total and layout is not None:
+            return None
+        laid_out = layout.open(file, plan.columns, sample, problems, warnings) if layout else None
+        reader = laid_out or file
+        task = layout.task if layout else plan.task or detected.task
+        asked = {} if layout else plan.columns
+        form = find_form(task, plan.options, asked, reader.columns, sample, problems)
         if form is None:
             return None
         log(f"Reading {plan.filename} as {detected.format} of {form.task.name}")
         fields = form.variant.fields
         writing = Writing(fields, form.mapped, plan.limits, source.deadline, problems, warnings, log)
         rows = write_records(reader, records, writing)
-        used = {by.column for by in form.mapped.values()}
-        unused = [column for column in reader.columns if column not in used]
         if rows == 0 and not problems.total:
-            raise UnreadableFileError(
-                Problem("no_records", "the file has column names and no records", "add records after the header")
-            )
+            raise UnreadableFileError(Problem("no_records", "the file has no records", "add records to it"))
+        scheme = None
+        tags = next((field for field in fields if field.type == "tags"), None)
+        if tags is not None and not problems.total:
+            line_of = _word_line if isinstance(file, ConllColumns) else _record_line
+            scheme = unify_tags(records, tags, line_of, problems, source.deadline)
+        used = set(laid_out.source_columns) if laid_out else {by.column for by in form.mapped.values()}
+        unused = [column for column in file.columns if column not in used]
         if "" in unused:
             warnings.add(
                 Problem(
@@ -147,8 +165,28 @@ def _read(
                     line=1,
                 )
             )
-        delimiter = reader.delimiter if isinstance(reader, DelimitedText) else None
-        return _Reading(detected, delimiter, reader.blank_lines, rows, form, unused)
+        delimiter = file.delimiter if isinstance(file, DelimitedText) else None
+        name = layout.name if layout else None
+        return _Reading(detected, delimiter, file.blank_lines, rows, form, name, scheme, unused)
+
+
+def _record_line(row: int, word: int) -> int:
+    return row
+
+
+def _word_line(row: int, word: int) -> int:
+    return row + word
+
+
+def _layout(plan: PreparationPlan, columns: Sequence[str], sample: Sample, problems: Problems) -> Layout | None:
+    """The shape that the records have, where it is not one column a field; one of another task is a problem."""
+    for layout in LAYOUTS:
+        told = plan.task == layout.task
+        if layout.recognise(columns, plan.columns, sample, told):
+            if plan.task is not None and not told:
+                problems.add(wrong_task(f"the records are written as {layout.name}", layout.task, plan.task))
+            return layout
+    return None
 
 
 def _sampler(source: Source, detected: Detected) -> Sample:

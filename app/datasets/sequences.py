@@ -11,6 +11,7 @@ from app.datasets.problems import shown
 from app.datasets.values import (
     MISSING,
     InvalidValueError,
+    MarkedLabels,
     check_characters,
     is_encodable,
     kind_of,
@@ -31,6 +32,8 @@ def as_list(value: object) -> list[Any] | None:
     """The list that a value is or, as text, holds; else None."""
     if isinstance(value, list):
         return value
+    if isinstance(value, MarkedLabels):
+        return list(value)
     if isinstance(value, str) and value.lstrip().startswith("["):
         try:
             found = json.loads(value)

@@ -48,7 +48,7 @@ def survey(
         deadline.check()
         rows = cast(list[int], batch[-1])
         texts = [_as_texts(field, column) for field, column in zip(read, batch[: len(read)], strict=True)]
-        whole = texts[0] if len(texts) == 1 else ["\n".join(parts) for parts in zip(*texts, strict=True)]
+        whole = texts[0] if len(texts) == 1 else ["\n".join(filter(None, parts)) for parts in zip(*texts, strict=True)]
         duplicates.add(whole, seen.add(batch[len(read)]) if target else None, rows)
         characters.update(map(len, whole))
         for field, column in zip(read, texts, strict=True):
@@ -84,6 +84,9 @@ class _Targets:
             case "labels":
                 self.labels.update(chain.from_iterable(column))
                 return [", ".join(sorted(names)) for names in column]
+            case "tags":
+                found = (tag[2:] for tags in column for tag in tags if tag.startswith("B-"))
+                self.labels.update(found)
             case "number":
                 self._count += len(column)
                 self._sum += math.fsum(column)
@@ -94,8 +97,8 @@ class _Targets:
         return list(map(str, column))
 
     def counts(self) -> dict[str, int] | None:
-        """Records of each class, the most frequent first; None where there are no classes."""
-        return dict(self.labels.most_common()) if self._type in ("label", "labels") else None
+        """Records of each class or entities of each type, the most frequent first; None where there are neither."""
+        return dict(self.labels.most_common()) if self._type in ("label", "labels", "tags") else None
 
     def summary(self) -> NumberReport | None:
         """The numbers' range and spread; None where there are none."""

@@ -17,6 +17,12 @@ class Missing:
 MISSING = Missing()
 
 
+class MarkedLabels(tuple[str, ...]):
+    """One or more labels of a record, from a format that writes one label as it writes many."""
+
+    __slots__ = ()
+
+
 class InvalidValueError(Exception):
     """The value cannot be used; `code`, `message` and `fix` become a problem."""
 
@@ -37,8 +43,19 @@ def text(value: object) -> str:
     return value
 
 
+def identifier(value: object) -> str:
+    """What a record is called: a string as it is, or a whole number in digits."""
+    if isinstance(value, int) and not isinstance(value, bool):
+        return str(value)
+    name = _string(value, "id")
+    check_characters(name)
+    return name
+
+
 def label(value: object) -> str:
     """A class label: strings without surrounding space, integers and whole floats in digits, booleans in lower case."""
+    if isinstance(value, MarkedLabels):
+        value = _only_label(value)
     if type(value) is not str:
         value = _number_label(value) if isinstance(value, int | float | Decimal) else _string(value, "label")
     name = value.strip()
@@ -80,6 +97,8 @@ def labels(values: list[Any]) -> list[str] | None:
 
 def number(value: object) -> float:
     """A finite number; text that is one counts, since CSV has nothing else. Raises InvalidValueError for the rest."""
+    if isinstance(value, MarkedLabels):
+        value = _only_label(value)
     if isinstance(value, str):
         try:
             value = float(value)
@@ -137,6 +156,16 @@ def _string(value: object, kind: str) -> str:
         f"{kind}_is_{kind_of(value)}",
         f"expected a string, found a {kind_of(value)}, {shown(value)}",
         'write it as a string: "…"' if isinstance(value, int | float) else f"give one string as the {kind}",
+    )
+
+
+def _only_label(labels: MarkedLabels) -> str:
+    if len(labels) == 1:
+        return labels[0]
+    raise InvalidValueError(
+        "label_is_list",
+        f"{len(labels)} labels, {shown(list(labels))}; each text has exactly one label here",
+        'give one label, or ask for any number of them with `problem_type: "multi_label_classification"`',
     )
 
 

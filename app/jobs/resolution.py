@@ -48,7 +48,11 @@ def resolve(session: Session, job: Job, files: list[PreparedFile]) -> JobError |
         return JobError("model_does_not_fit_task", problem, "model", {"allowed": models.model_types(name)})
     if task != asked:
         job.spec = job.spec | {"task": task}
-        told = {option: value for option, value in task.items() if value is not None and asked.get(option) != value}
+        told = {
+            option: value
+            for option, value in ({"type": name} | report["options"]).items()
+            if asked.get(option) != value
+        }
         if told:
             events.append(session, job.id, [Event(f"Told from the training file: {_shown(told)}", data={"task": task})])
     options = spec.reading(task)

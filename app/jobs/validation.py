@@ -100,6 +100,8 @@ def find_problem(hyperparameters: dict[str, Any], files: list[PreparedFile], job
     training = files[0]
     task = job.spec["task"]
     target = TASKS[task["type"]].variant(task).target
+    if target is not None and target.type == "number":
+        return _numbers_problem(hyperparameters, files)
     labels = _labels(training)
     if labels is None or target is None:
         return None
@@ -117,6 +119,14 @@ def find_problem(hyperparameters: dict[str, Any], files: list[PreparedFile], job
             f"{where} has no label in any row: there is nothing to learn. Check the `columns` mapping or add rows."
         )
         return JobError("no_labels", message, training.param)
+    rows = (training.preparation.report or {}).get("rows")
+    if target.type == "labels" and all(count == rows for count in labels.values()):
+        return JobError(
+            "one_label_only",
+            f"Every row of {where} has the same labels: {_listed(list(labels))}. There is nothing to tell apart; add "
+            "rows that lack one of them, or check the `columns` mapping.",
+            training.param,
+        )
     for item in files:
         unseen = [label for label in _labels(item) or {} if label not in labels]
         if unseen:
@@ -128,7 +138,25 @@ def find_problem(hyperparameters: dict[str, Any], files: list[PreparedFile], job
                 item.param,
                 {"unseen": unseen[:SHOWN_LABELS], "allowed": list(labels)[:1000]},
             )
-    return _weights_problem(hyperparameters, labels)
+    return None if target.type == "tags" else _weights_problem(hyperparameters, labels)
+
+
+def _numbers_problem(hyperparameters: dict[str, Any], files: list[PreparedFile]) -> JobError | None:
+    for name, nothing in (("class_weights", None), ("label_smoothing", 0)):
+        if hyperparameters.get(name, nothing) != nothing:
+            message = f"{name} is about classes, and regression predicts a number. Leave {name} out."
+            return JobError(f"{name}_without_classes", message, f"hyperparameters.{name}")
+    for item in files:
+        numbers: dict[str, float] | None = (item.preparation.report or {}).get("numbers")
+        if numbers is not None and numbers["min"] == numbers["max"] and item.param != "test_file":
+            return JobError(
+                "constant_target",
+                f"Every row of {item.param} {item.file.id} ({item.file.filename}) has the same number, "
+                f"{numbers['min']:g}: there is nothing to predict. Check the `columns` mapping, or add rows with other "
+                "numbers.",
+                item.param,
+            )
+    return None
 
 
 def _labels(item: PreparedFile) -> dict[str, int] | None:

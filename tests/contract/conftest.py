@@ -1,10 +1,13 @@
 """A tiny random encoder, and runs of the engine in this process."""
 
 import os
+import tempfile
 
 from worker.child import ENVIRONMENT
 
 os.environ.update(ENVIRONMENT)  # before torch and Transformers are imported
+# Where Transformers copies the modelling file of an artifact before it runs it.
+os.environ["HF_MODULES_CACHE"] = tempfile.mkdtemp(prefix="tailor-tests-modules-")
 
 from pathlib import Path
 

@@ -3,18 +3,28 @@
 Every variant that a job can ask for needs an entry in PROBES; an option that changes the head is worth one of its own.
 """
 
+import math
 from collections.abc import Callable
 from dataclasses import dataclass
+from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModelForSequenceClassification, AutoTokenizer, pipeline
+from scipy.stats import spearmanr
+from sklearn.metrics import mean_squared_error
+from transformers import (
+    AutoModelForSequenceClassification,
+    AutoModelForTokenClassification,
+    AutoTokenizer,
+    pipeline,
+)
 
 from app.catalog.task_spec import TaskSpec, Variant
 from app.catalog.tasks import TASKS
 from tests.contract.tiny import Row
+from worker.training.entities import entities, entity_values
 
 ODD_TEXTS = [
     "",
@@ -48,6 +58,8 @@ class Probe:
     check_artifact: Callable[[Path, list[Row], dict[str, Any]], None]
     perfect: float = 1.0
     lowest_loss: float = 0.1
+    n_epochs: int = 40  # until eight rows are learned by heart
+    other_rows: list[Row] | None = None
 
     @property
     def spec(self) -> TaskSpec:
@@ -61,11 +73,11 @@ class Probe:
 
     @property
     def rows(self) -> list[Row]:
-        """The catalogue's own records."""
-        return list(self.variant.example)
+        """The catalogue's own records, or others in the same form."""
+        return list(self.other_rows or self.variant.example)
 
     def __str__(self) -> str:
-        return " ".join(map(str, self.task.values()))
+        return " ".join(map(str, self.task.values())) + (" of other rows" if self.other_rows else "")
 
 
 def check_text_classifier(artifact: Path, rows: list[Row], scores: dict[str, Any]) -> None:
@@ -91,8 +103,166 @@ def check_text_classifier(artifact: Path, rows: list[Row], scores: dict[str, Any
     assert scores["confusion_matrix"] == matrix
 
 
+def check_multi_label_classifier(artifact: Path, rows: list[Row], scores: dict[str, Any]) -> None:
+    config = AutoModelForSequenceClassification.from_pretrained(artifact).config
+    assert config.problem_type == "multi_label_classification"
+    assert list(config.label2id) == sorted({label for row in rows for label in row["label"]})
+    assert config.thresholds == scores["thresholds"] == dict.fromkeys(config.label2id, 0.5)  # nothing to tune them on
+
+    classify: Any = pipeline("text-classification", model=str(artifact))
+    answers = [classify(row["text"], function_to_apply="sigmoid", top_k=None) for row in rows]
+    predicted = [{a["label"] for a in answer if a["score"] >= config.thresholds[a["label"]]} for answer in answers]
+    truth = [set(row["label"]) for row in rows]
+    assert sum(a == b for a, b in zip(predicted, truth, strict=True)) / len(rows) == scores["accuracy"]
+    for entry in scores["per_class"]:
+        label = entry["label"]
+        assert entry["support"] == sum(label in labels for labels in truth)
+        assert entry["true_positives"] == sum(label in a & b for a, b in zip(predicted, truth, strict=True))
+        assert entry["false_positives"] == sum(label in a - b for a, b in zip(predicted, truth, strict=True))
+    probabilities = [{a["label"]: a["score"] for a in answer} for answer in answers]
+    losses = [
+        -math.log(found[label] if label in labels else 1 - found[label])
+        for found, labels in zip(probabilities, truth, strict=True)
+        for label in config.label2id
+    ]
+    assert sum(losses) / len(losses) == pytest.approx(scores["loss"], rel=1e-5)
+
+
+def check_regression(artifact: Path, rows: list[Row], scores: dict[str, Any]) -> None:
+    assert AutoModelForSequenceClassification.from_pretrained(artifact).config.problem_type == "regression"
+    classify: Any = pipeline("text-classification", model=str(artifact))
+    texts = [{name: row[name] for name in ("text", "text_pair") if row.get(name) is not None} for row in rows]
+    predicted = [classify(text, function_to_apply="none")["score"] for text in texts]
+    truth = [row["label"] for row in rows]
+    assert mean_squared_error(truth, predicted) == pytest.approx(scores["mse"], rel=1e-4)
+    assert spearmanr(truth, predicted).statistic == pytest.approx(scores["spearman"], abs=1e-9)
+    assert scores["predicted"]["mean"] == pytest.approx(sum(predicted) / len(predicted), rel=1e-4)
+
+
+def check_rows_of_each_label(scores: dict[str, Any]) -> None:
+    outcomes = ("true_positives", "false_positives", "false_negatives", "true_negatives")
+    for entry in scores["per_class"]:
+        assert sum(entry[name] for name in outcomes) == len(ODD_TEXTS)
+
+
+def check_rows(scores: dict[str, Any]) -> None:
+    assert scores["rows"] == len(ODD_TEXTS)
+
+
 def check_support(scores: dict[str, Any]) -> None:
     assert sum(entry["support"] for entry in scores["per_class"]) == len(ODD_TEXTS)
+
+
+def check_answers(artifact: Path, rows: list[Row], scores: dict[str, Any]) -> None:
+    card = (artifact / "README.md").read_text("utf-8")
+    code = card.split("```python\n")[1].split("\n```")[0].replace("path/to/this/directory", str(artifact))
+    scope: dict[str, Any] = {}
+    exec(code, scope)  # what a reader of the card would run
+    assert type(scope["model"]).__name__.endswith(("ForQuestionAnswering", "ForQuestionAnsweringSimple"))
+    shown = scores["predictions"]
+    assert [entry["id"] for entry in shown] == [row["id"] for row in rows]
+    for row, entry in zip(rows, shown, strict=True):
+        found = scope["answer"](row["question"], row["context"])
+        assert found["answer"] == entry["answer"]
+        best = next(answer for answer in entry["n_best"] if answer["text"] == entry["answer"])
+        assert (found["start"], found["answer"]) == (best["start"], best["text"])
+        assert found["score"] == pytest.approx(best["score"], abs=1e-4)
+
+
+def check_questions(scores: dict[str, Any]) -> None:
+    assert scores["questions"] == len(ODD_QUESTIONS)
+
+
+def _asked(context: str, answer: str | None, question: str = "who owns the boats") -> Row:
+    """A row whose answer stands first where it stands in the context."""
+    known = [] if answer is None else [answer]
+    return {
+        "id": None,
+        "question": question,
+        "context": context,
+        "answers": {"text": known, "answer_start": [context.index(text) for text in known]},
+    }
+
+
+ODD_QUESTIONS = [
+    _asked("", None),
+    _asked(" ", None),
+    _asked("a", "a"),
+    _asked("\u200b", "\u200b"),
+    _asked("\x07 the mill", "\x07"),
+    _asked("😀😀 the mill e\u0301te\u0301", "e\u0301te\u0301"),
+    _asked("你好 mill", "好"),
+    _asked("the mill " * 200 + "sells bread", "bread"),
+    _asked("the mill sells bread", "bread", "what " * 300),
+    _asked("the mill sells bread", "bread", ""),
+    _asked("x" * 5000, "x" * 5000),
+]
+
+
+LONG_WORD = "ab" * 40  # more pieces than fit into a window
+ODD_SENTENCES: list[Row] = [
+    {"tokens": [], "tags": []},
+    {"tokens": [""], "tags": ["O"]},
+    {"tokens": ["a"], "tags": ["B-X"]},
+    {"tokens": ["\x07", "\u200b", "Ada", "😀"], "tags": ["B-X", "I-X", "I-X", "B-Y"]},
+    {"tokens": ["\x07", " "], "tags": ["B-Y", "O"]},
+    {"tokens": ["e\u0301te\u0301", "نص", "你好", "\ufffd"], "tags": ["B-Y", "I-Y", "O", "O"]},
+    {"tokens": ["x" * 5000, "y"], "tags": ["B-X", "O"]},
+    {"tokens": ["the", LONG_WORD, "film"], "tags": ["B-X", "I-X", "O"]},
+    {"tokens": [LONG_WORD, LONG_WORD], "tags": ["B-X", "B-Y"]},
+    {"tokens": ["the", "film"] * 100, "tags": ["B-X", "I-X", "O", "B-Y"] * 50},
+]
+
+
+def check_entity_support(scores: dict[str, Any]) -> None:
+    gold = sum(tag.startswith("B-") for row in ODD_SENTENCES for tag in row["tags"])
+    assert sum(entry["support"] for entry in scores["per_class"]) == gold
+
+
+def check_tags(rows: list[Row], predicted: list[list[str]], scores: dict[str, Any]) -> None:
+    values = entity_values([row["tags"] for row in rows], predicted)
+    assert values == pytest.approx({name: scores[name] for name in values}, abs=1e-12)
+
+
+def check_linear_tagger(artifact: Path, rows: list[Row], scores: dict[str, Any]) -> None:
+    model = AutoModelForTokenClassification.from_pretrained(artifact)
+    tokenizer = AutoTokenizer.from_pretrained(artifact)
+    tag: Any = pipeline("token-classification", model=str(artifact), aggregation_strategy="first")
+    predicted: list[list[str]] = []
+    loss = 0.0
+    for row in rows:
+        encoded = tokenizer(row["tokens"], is_split_into_words=True, return_tensors="pt")
+        with torch.inference_mode():
+            logits = model(**encoded).logits[0]
+        first = [encoded.word_ids(0).index(word) for word in range(len(row["tokens"]))]
+        predicted.append([model.config.id2label[index] for index in logits[first].argmax(dim=1).tolist()])
+        truth = torch.tensor([model.config.label2id[name] for name in row["tags"]])
+        loss += torch.nn.functional.cross_entropy(logits[first], truth, reduction="sum").item()
+        (found,) = tag([row["tokens"]], is_split_into_words=True)
+        assert [entity["entity_group"] for entity in found] == [
+            name[2:]
+            for before, name in pairwise(["O", *predicted[-1]])
+            if name != "O" and (name[0] == "B" or name[2:] != before[2:])
+        ]
+    check_tags(rows, predicted, scores)
+    assert loss / sum(len(row["tokens"]) for row in rows) == pytest.approx(scores["loss"], rel=1e-5)
+
+
+def check_crf_tagger(artifact: Path, rows: list[Row], scores: dict[str, Any]) -> None:
+    model = AutoModelForTokenClassification.from_pretrained(artifact, trust_remote_code=True)
+    assert type(model).__module__.startswith("transformers_modules.")
+    predicted = model.tag([row["tokens"] for row in rows], AutoTokenizer.from_pretrained(artifact))
+    check_tags(rows, predicted, scores)
+    tag: Any = pipeline("token-classification", model=str(artifact), trust_remote_code=True)
+    for row, tags in zip(rows, predicted, strict=True):
+        (found,) = tag([row["tokens"]], is_split_into_words=True)
+        text = " ".join(row["tokens"])
+        assert [(entity["entity_group"], entity["word"]) for entity in found] == [
+            (kind, " ".join(row["tokens"][start:end])) for kind, start, end in entities(tags)
+        ]
+        assert all(text[entity["start"] : entity["end"]] == entity["word"] for entity in found)
+        assert all(0 < entity["score"] <= 1 for entity in found)
+        assert [entity["word"] for entity in tag(text)] == [entity["word"] for entity in found]
 
 
 PROBES: tuple[Probe, ...] = (
@@ -103,5 +273,74 @@ PROBES: tuple[Probe, ...] = (
         noun="texts",
         check_count=check_support,
         check_artifact=check_text_classifier,
+    ),
+    Probe(
+        task={"type": "question-answering"},
+        odd_rows=ODD_QUESTIONS,
+        long=1,
+        noun="questions",
+        check_count=check_questions,
+        check_artifact=check_answers,
+        n_epochs=160,
+    ),
+    Probe(
+        task={"type": "text-classification", "problem_type": "multi_label_classification"},
+        odd_rows=[
+            {"text": text, "label": [f"label {n}" for n in range(3) if index >> n & 1]}
+            for index, text in enumerate(ODD_TEXTS)
+        ],
+        long=1,
+        noun="texts",
+        check_count=check_rows_of_each_label,
+        check_artifact=check_multi_label_classifier,
+        n_epochs=200,
+        lowest_loss=0.2,
+    ),
+    Probe(
+        task={"type": "text-classification", "problem_type": "regression"},
+        odd_rows=[{"text": text, "label": index / 3} for index, text in enumerate(ODD_TEXTS)],
+        long=1,
+        noun="texts",
+        check_count=check_rows,
+        check_artifact=check_regression,
+        n_epochs=100,
+    ),
+    Probe(
+        task={"type": "text-classification", "problem_type": "regression"},
+        odd_rows=[
+            {"text": text, "text_pair": [*ODD_TEXTS[1:], None][index], "label": 1e4 - index}
+            for index, text in enumerate(ODD_TEXTS)
+        ],
+        long=2,
+        noun="texts",
+        check_count=check_rows,
+        check_artifact=check_regression,
+        n_epochs=100,
+        other_rows=[
+            {"text": text, "text_pair": pair, "label": 1000.0 * number}
+            for number, (text, pair) in enumerate(
+                [
+                    ("I walked out.", "One of the best of the year."),
+                    ("Dull, but well shot.", None),
+                    ("Perfect from the first minute.", "I walked out."),
+                    ("Good, if a little long.", "Fine for a rainy evening."),
+                    ("A waste of a strong cast.", "A strong cast."),
+                    ("Fine for a rainy evening.", "Good for a rainy evening."),
+                    ("I would watch it again tonight.", "I would watch it again."),
+                    ("One of the best of the year.", "One of the best of the year."),
+                ]
+            )
+        ],
+    ),
+    *(
+        Probe(
+            task={"type": "token-classification", "head": head},
+            odd_rows=ODD_SENTENCES,
+            long=3,
+            noun="sentences",
+            check_count=check_entity_support,
+            check_artifact=check,
+        )
+        for head, check in (("crf", check_crf_tagger), ("linear", check_linear_tagger))
     ),
 )

@@ -157,3 +157,33 @@ def test_a_base_models_head_is_kept_for_the_very_labels_it_was_trained_on_only(
         before["classifier.weight"], after["classifier.weight"], atol=1e-6
     )
     assert same_head == kept
+
+
+NER_ROWS: list[Row] = list(TASKS["token-classification"].variants[0].example)
+
+
+@pytest.mark.parametrize(
+    ("settings", "code", "param"),
+    [
+        ({"class_weights": "balanced"}, "class_weights_not_for_task", "hyperparameters.class_weights"),
+        ({"label_smoothing": 0.1}, "label_smoothing_not_for_crf", "hyperparameters.label_smoothing"),
+    ],
+)
+def test_hyperparameters_that_a_tagger_cannot_honour_are_refused(
+    settings: dict[str, Any], code: str, param: str, tiny_encoder: Path, tmp_path: Path
+) -> None:
+    error = refused(tmp_path, tiny_encoder, NER_ROWS, task="token-classification", **settings)
+    assert (error.code, error.param) == (code, param)
+
+
+def test_sentences_without_any_entity_are_refused(tiny_encoder: Path, tmp_path: Path) -> None:
+    rows = [row | {"tags": ["O"] * len(row["tokens"])} for row in NER_ROWS]
+    error = refused(tmp_path, tiny_encoder, rows, task="token-classification")
+    assert (error.code, error.param) == ("no_entities", "training_file")
+
+
+def test_types_that_training_never_saw_are_listed_with_their_first_rows(tiny_encoder: Path, tmp_path: Path) -> None:
+    other: list[Row] = [NER_ROWS[0], {"tokens": ["Easter"], "tags": ["B-DATE"]}]
+    error = refused(tmp_path, tiny_encoder, NER_ROWS, other, task="token-classification")
+    assert (error.code, error.param) == ("unseen_labels", "validation_file")
+    assert error.data == {"labels": {"DATE": 2}, "allowed": ["LOC", "ORG", "PER"], "line": 2}

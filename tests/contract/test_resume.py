@@ -6,7 +6,9 @@ from typing import Any
 import pytest
 from safetensors.torch import load_file, save_file
 
+from app.catalog.plan import TrainingPlan
 from app.catalog.tasks import TASKS
+from tests.contract.probes import PROBES, Probe
 from tests.contract.tiny import Outcome, after_step, make_plan, train
 from worker.protocol import Checkpoint, Event, Metrics, Started
 from worker.training.checkpoint import CheckpointError
@@ -42,6 +44,22 @@ def resumed(base: Path, tmp_path: Path, stops: list[int], **settings: Any) -> Ou
     return train(make_plan(run_dir, base, ROWS, ROWS[:4], ROWS, resume_from=last, **settings), run_dir)
 
 
+@pytest.mark.parametrize("probe", PROBES, ids=str)
+def test_every_form_of_every_task_goes_on_bit_for_bit(probe: Probe, tiny_encoder: Path, tmp_path: Path) -> None:
+    rows = probe.rows
+    settings: dict[str, Any] = {"task": probe.task, "n_epochs": 2, "batch_size": 2, "eval_interval": 2}
+
+    def run(name: str, **more: Any) -> Outcome:
+        run_dir = tmp_path / name
+        last = f"checkpoints/{carry_over(tmp_path / more.pop('after'), run_dir)}" if "after" in more else None
+        plan = make_plan(run_dir, tiny_encoder, rows, rows[:6], rows, resume_from=last, **settings)
+        return train(plan, run_dir, **more)
+
+    assert run("first", when=after_step(3)).stopped
+    assert run("second", after="first", when=after_step(6)).stopped
+    assert_same(run("whole"), run("third", after="second"))
+
+
 def assert_same(one: Outcome, other: Outcome) -> None:
     assert one.weights == other.weights
     assert one.result.metrics == other.result.metrics
@@ -63,6 +81,20 @@ def test_a_run_stopped_and_resumed_equals_an_uninterrupted_one_bit_for_bit(
     stops: list[int], settings: dict[str, Any], tiny_encoder: Path, tmp_path: Path
 ) -> None:
     assert_same(whole(tiny_encoder, tmp_path, **settings), resumed(tiny_encoder, tmp_path, stops, **settings))
+
+
+@pytest.mark.parametrize("probe", PROBES, ids=str)
+def test_every_task_resumes_bit_for_bit(probe: Probe, tiny_encoder: Path, tmp_path: Path) -> None:
+    rows = [*probe.rows, *probe.odd_rows[-1:]]
+    settings: dict[str, Any] = SETTINGS | {"n_epochs": 2, "task": probe.task}
+
+    def plan(run_dir: Path, **more: Any) -> TrainingPlan:
+        return make_plan(run_dir, tiny_encoder, rows, rows[:4], rows, **settings, **more)
+
+    uninterrupted = train(plan(tmp_path / "whole"), tmp_path / "whole")
+    assert train(plan(tmp_path / "part"), tmp_path / "part", after_step(5)).stopped
+    last = carry_over(tmp_path / "part", tmp_path / "next")
+    assert_same(uninterrupted, train(plan(tmp_path / "next", resume_from=f"checkpoints/{last}"), tmp_path / "next"))
 
 
 def test_a_run_that_crashed_goes_on_from_its_last_checkpoint(tiny_encoder: Path, tmp_path: Path) -> None:

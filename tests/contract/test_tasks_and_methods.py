@@ -6,12 +6,16 @@ from typing import Any
 
 import pytest
 from pydantic import ValidationError
-from transformers.models.auto.modeling_auto import MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES
+from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES,
+    MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
+    MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES,
+)
 
 import worker.methods
 import worker.tasks
 from app.catalog.methods import ALL_TASKS, METHODS
-from app.catalog.model_types import SEQUENCE_CLASSIFIERS
+from app.catalog.model_types import QUESTION_ANSWERERS, SEQUENCE_CLASSIFIERS, TOKEN_CLASSIFIERS
 from app.catalog.tasks import TASKS
 from tests.contract.probes import PROBES, Probe
 from tests.contract.tiny import make_plan, train
@@ -52,10 +56,20 @@ def test_no_module_of_tasks_and_methods_is_orphaned() -> None:
     assert modules_of(worker.tasks) | modules_of(worker.methods) == named
 
 
-def test_the_catalogue_lists_only_model_types_that_have_a_sequence_classification_head() -> None:
-    assert set(MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES) >= SEQUENCE_CLASSIFIERS
-    for model_type in SEQUENCE_CLASSIFIERS:
-        class_names = MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES[model_type]
+@pytest.mark.parametrize(
+    ("types", "classes"),
+    [
+        (SEQUENCE_CLASSIFIERS, MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES),
+        (TOKEN_CLASSIFIERS, MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES),
+        (QUESTION_ANSWERERS, MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES),
+    ],
+)
+def test_the_catalogue_lists_only_model_types_that_have_the_head(
+    types: frozenset[str], classes: dict[str, Any]
+) -> None:
+    assert set(classes) >= types
+    for model_type in types:
+        class_names = classes[model_type]
         module = importlib.import_module(f"transformers.models.{model_type.replace('-', '_')}")
         assert hasattr(module, class_names if isinstance(class_names, str) else class_names[0])
 
@@ -82,10 +96,10 @@ def test_it_overfits_eight_rows(probe: Probe, method: str, tiny_encoder: Path, t
         rows,
         task=probe.task,
         method=method,
-        n_epochs=40,
+        n_epochs=probe.n_epochs,
         batch_size=4,
         learning_rate=3e-3,
-        eval_interval=40,
+        eval_interval=probe.n_epochs,
     )
     outcome = train(plan, tmp_path)
     assert outcome.result.metrics["validation"][probe.variant.selection_metric] == pytest.approx(probe.perfect)

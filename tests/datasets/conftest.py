@@ -50,7 +50,9 @@ class Workbench:
     ) -> list[dict[str, Any]]:
         prepared = self.prepare(data, filename, columns, **given)
         assert self.left_behind() == ["prepared", "prepared/records.parquet", "source"]
-        return pq.read_table(self.run_dir / prepared.records_path).to_pylist()
+        records = pq.read_table(self.run_dir / prepared.records_path).to_pylist()
+        # An optional field that a record does not have is null.
+        return [{name: value for name, value in record.items() if value is not None} for record in records]
 
     def report(self, data: bytes, filename: str, columns: dict[str, str] | None = None, **given: Any) -> dict[str, Any]:
         report = self.prepare(data, filename, columns, **given).report

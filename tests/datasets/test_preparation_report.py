@@ -58,6 +58,8 @@ def test_the_report_of_a_small_file_is_complete(workbench, tmp_path):
             "text": {"column": "text", "found_by": "name"},
             "label": {"column": "label", "found_by": "name"},
         },
+        "layout": None,
+        "tag_scheme": None,
         "unused_columns": ["id"],
         "labels": {"x": 1, "y": 1},
         "numbers": None,
@@ -170,6 +172,7 @@ def test_records_have_the_fields_of_the_task_and_the_row(workbench):
     schema = pq.read_schema(workbench.run_dir / prepared.records_path)
     assert [(field.name, str(field.type)) for field in schema] == [
         ("text", "string"),
+        ("text_pair", "string"),
         ("label", "string"),
         ("row", "int64"),
     ]

@@ -107,6 +107,7 @@ def test_an_optional_field_may_be_missing_null_or_empty():
 
 def test_one_at_a_time_and_many_at_once_agree():
     fine = {
+        "id": ["a", 7],
         "text": ["a", "b c"],
         "label": ["a", 3],
         "labels": [["a"], [], ["b", "c"]],
@@ -181,3 +182,19 @@ def test_the_task_is_told_from_the_file_where_nobody_said_it(workbench):
 def test_a_file_that_fits_no_task_is_described_by_its_columns(workbench):
     error = workbench.refused(json.dumps({"a": 1, "b": 2}).encode(), "a.jsonl", task=None)
     assert error.code == "missing_column"
+
+
+def test_a_second_text_is_recognised_by_its_usual_names_and_may_be_absent(workbench):
+    data = jsonl(
+        [
+            {"sentence1": "A man sings.", "sentence2": "Someone sings.", "score": 4.5},
+            {"sentence1": "Alone.", "sentence2": None, "score": 1},
+        ]
+    )
+    report = workbench.report(data, "a.jsonl")
+    assert report["fields"]["text_pair"] == {"column": "sentence2", "found_by": "alias"}
+    assert report["characters"]["min"] == len("Alone.")
+    assert workbench.records(data, "a.jsonl") == [
+        {"text": "A man sings.", "text_pair": "Someone sings.", "label": 4.5, "row": 1},
+        {"text": "Alone.", "label": 1.0, "row": 2},
+    ]

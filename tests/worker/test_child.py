@@ -176,6 +176,8 @@ def test_data_that_cannot_be_trained_on_are_a_user_error_and_2(
 def test_anything_unforeseen_is_a_system_error_with_its_traceback_on_standard_error(
     start: Callable[..., Child], tmp_path: Path
 ) -> None:
+    preparation(tmp_path, "")
+    (tmp_path / "reviews.jsonl").unlink()
     child = start()
     child.say(str(tmp_path / "plan.json"))
     (failure,) = child.events()

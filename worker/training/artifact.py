@@ -165,6 +165,9 @@ def _results_table(metrics: dict[str, Any]) -> str:
     for name in names:
         cells: list[str] = []
         for split in splits:
+            if name not in metrics[split]:  # it means nothing there
+                cells.append("-")
+                continue
             low_high = metrics[split].get("intervals", {}).get(name)
             cells.append(
                 f"{metrics[split][name]:.4f}" + (f" ({low_high[0]:.4f} to {low_high[1]:.4f})" if low_high else "")

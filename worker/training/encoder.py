@@ -1,12 +1,14 @@
 """The base model: a Transformers directory, opened without running any code of it and without unpickling anything."""
 
 import json
+from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
 from safetensors import SafetensorError
 from tokenizers import Tokenizer
+from tokenizers.pre_tokenizers import ByteLevel
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from worker.protocol import Log
@@ -25,6 +27,8 @@ CLASSIFIERS = (
     "sequence_summary.",
     "crf.",
 )
+# What a configuration says of a head that brings its own code; no such code is run, and ours is put on anew.
+OF_HEADS_WITH_CODE = ("auto_map", "custom_pipelines", "crf_window")
 # Heads that pretraining leaves behind; nobody misses them.
 PRETRAINING_HEADS = ("ForMaskedLM", "ForPreTraining", "LMHeadModel", "ForCausalLM", "Model")
 UNBOUNDED_WINDOW = 512  # `auto` for a model with relative positions, whose own window has no end
@@ -50,8 +54,11 @@ class BaseModelFiles:
         return any(name.endswith(suffix) for name in self.config.architectures or [])
 
 
-def open_base(id_: str, directory: Path, model_types: frozenset[str]) -> BaseModelFiles:
-    """Open configuration and tokenizer. Raises UserError (param `model`) for what cannot be trained."""
+def open_base(id_: str, directory: Path, model_types: frozenset[str], *, words: bool = False) -> BaseModelFiles:
+    """Open configuration and tokenizer. Raises UserError (param `model`) for what cannot be trained.
+
+    `words`: texts will come split into words.
+    """
     config_path = directory / "config.json"
     try:
         model_type = json.loads(config_path.read_text("utf-8"))["model_type"]
@@ -94,12 +101,35 @@ def open_base(id_: str, directory: Path, model_types: frozenset[str]) -> BaseMod
             "AutoTokenizer.from_pretrained(model, use_fast=True).save_pretrained(directory).",
             "model",
         )
+    for name in OF_HEADS_WITH_CODE:
+        if hasattr(config, name):
+            delattr(config, name)
+    if words:
+        tokenizer = _for_words(tokenizer, directory)
     _complete_padding(id_, config, tokenizer)
     # A tokenizer file may carry a truncation of its own; saved with our model it would cut other programs' texts.
     backend = cast(Tokenizer, tokenizer.backend_tokenizer)
     backend.no_truncation()
     backend.no_padding()
     return BaseModelFiles(id_, directory, config, tokenizer, _window_limit(config, tokenizer))
+
+
+def _for_words(tokenizer: PreTrainedTokenizerBase, directory: Path) -> PreTrainedTokenizerBase:
+    """Byte-level vocabularies have ` word` and `word`: without the space, every word would look like a word's end."""
+    if not _lacks_space(tokenizer):
+        return tokenizer
+    spaced = cast(
+        PreTrainedTokenizerBase,
+        AutoTokenizer.from_pretrained(directory, use_fast=True, trust_remote_code=False, add_prefix_space=True),
+    )
+    if _lacks_space(spaced):  # a class that keeps its file's own rule; the changed file is what will be saved
+        cast(Tokenizer, spaced.backend_tokenizer).pre_tokenizer = ByteLevel(add_prefix_space=True)
+    return spaced
+
+
+def _lacks_space(tokenizer: PreTrainedTokenizerBase) -> bool:
+    rule = cast(Tokenizer, tokenizer.backend_tokenizer).pre_tokenizer
+    return isinstance(rule, ByteLevel) and not rule.add_prefix_space
 
 
 def replaced_head(base: BaseModelFiles, *, kept: bool) -> Log | None:
@@ -168,6 +198,39 @@ def load_weights(base: BaseModelFiles, auto_class: Any, **config_changes: Any) -
             f"The weights of base model {base.id!r} cannot be read: {str(error).strip()[:500]}",
             "model",
         ) from error
+
+
+def keeps_head(base: BaseModelFiles, suffix: str, labels: list[str]) -> bool:
+    """Whether the base has a head `suffix` for exactly these labels, in their order."""
+    return base.has_head(suffix) and [label for _, label in sorted((base.config.id2label or {}).items())] == labels
+
+
+def load_classifier(
+    base: BaseModelFiles,
+    auto_class: Any,
+    suffix: str,
+    labels: list[str],
+    tell: Callable[[Log], None],
+    **config_changes: Any,
+) -> PreTrainedModel:
+    """The body with a fresh head for `labels`, unless the base has a head `suffix` for exactly these."""
+    model = load_weights(
+        base,
+        auto_class,
+        num_labels=len(labels),
+        id2label=dict(enumerate(labels)),
+        label2id={label: index for index, label in enumerate(labels)},
+        **config_changes,
+    )
+    kept = keeps_head(base, suffix, labels)
+    if (log := replaced_head(base, kept=kept)) is not None:
+        tell(log)
+    if base.has_head(suffix) and not kept:
+        # As many labels but others: the head's rows would fit, and mean something else.
+        fresh: PreTrainedModel = type(model)(model.config)
+        fresh.base_model.load_state_dict(model.base_model.state_dict())
+        return fresh
+    return model
 
 
 def read_weights(model: PreTrainedModel, directory: Path) -> None:

@@ -99,15 +99,22 @@ class Task(Protocol):
         ...
 
     def score(self, records: Records, examples: Examples, predictions: Sequence[Any]) -> Scores:
-        """Metrics of a split; `predictions` are in the order of `examples`."""
+        """Metrics of a split; `predictions` are in the order of `examples`. What is tuned, is on `validation`."""
+        ...
+
+    def tuned(self, detail: Mapping[str, Any]) -> Self:
+        """The task with what `score` tuned on the validation file and left in its `detail`."""
         ...
 
     def usage(self) -> str:
         """Python for the model card that loads the model from `path/to/this/directory` and uses it."""
         ...
 
-    def add_files(self, directory: Path) -> None:
-        """Complete a directory that holds weights, configuration and tokenizer, so that it works without Tailor."""
+    def add_files(self, directory: Path, max_length: int) -> None:
+        """Complete a directory that holds weights, configuration and tokenizer, so that it works without Tailor.
+
+        `max_length` is the window that the model was trained with.
+        """
         ...
 
 

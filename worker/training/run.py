@@ -51,7 +51,8 @@ def run(plan: TrainingPlan, run_dir: Path, emit: Callable[[Event], None], stop: 
             "hyperparameters.early_stopping_patience",
         )
 
-    base = open_base(plan.model, run_dir / plan.base, spec.model_types)
+    words = any(field.type == "words" for field in variant.fields)
+    base = open_base(plan.model, run_dir / plan.base, spec.model_types, words=words)
     task = task_class(spec).from_records(
         spec.options.model_validate(plan.task),
         splits,
@@ -117,6 +118,7 @@ def run(plan: TrainingPlan, run_dir: Path, emit: Callable[[Event], None], stop: 
         identity=_identity(plan, chosen),
         base=base,
         task=task,
+        max_length=max_length,
         method=method,
         model=model,
         optimizer=optimizer,
@@ -139,11 +141,12 @@ def run(plan: TrainingPlan, run_dir: Path, emit: Callable[[Event], None], stop: 
     def score(name: Literal["validation", "test"]) -> dict[str, Any]:
         """Scores of the chosen weights on a whole split."""
         split = encoded[name]
-        scores = evaluate(task, prepared, accelerator.device, split.records, split.examples, stop, emit)
+        scores = evaluate(final, prepared, accelerator.device, split.records, split.examples, stop, emit)
         epoch = round(best_step / sampler.steps_per_epoch, 4)
         emit(Metrics(name, best_step, epoch, scores.values))
         return scores.values | scores.detail
 
+    final = task if state.best is None else task.tuned(state.best.detail)
     metrics: dict[str, Any] = {}
     best_step = state.step if state.best is None else state.best.step
     if state.best is not None:
@@ -175,9 +178,9 @@ def run(plan: TrainingPlan, run_dir: Path, emit: Callable[[Event], None], stop: 
         files={name: records.file for name, records in splits.items()},
         labels=task.labels,
         headline=variant.headline,
-        usage=task.usage(),
+        usage=final.usage(),
     )
-    artifact = write_artifact(run_dir, provenance, metrics, store.write_model)
+    artifact = write_artifact(run_dir, provenance, metrics, lambda directory: store.write_model(directory, state))
     write_step_metrics(run_dir / STEP_METRICS, state.history)
     emit(
         Result(

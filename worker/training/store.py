@@ -25,6 +25,7 @@ class Store:
     identity: dict[str, Any]
     base: BaseModelFiles
     task: Task
+    max_length: int
     method: Method
     model: PreTrainedModel
     optimizer: torch.optim.Optimizer
@@ -45,7 +46,7 @@ class Store:
             tensors={f"generator/{name}": tensor for name, tensor in tensors.items()}
             | checkpoint.optimizer_tensors(self.model, self.optimizer),
         )
-        path = checkpoint.save(self.directory, snapshot, self.write_model)
+        path = checkpoint.save(self.directory, snapshot, lambda directory: self.write_model(directory, state))
         self.saved = (state.step, state.milestone)
         best = state.best is not None and state.best.step == state.step
         relative = str(path.relative_to(self.run_dir))
@@ -67,12 +68,13 @@ class Store:
         self.saved = (snapshot.state.step, snapshot.state.milestone)
         return snapshot.state
 
-    def write_model(self, directory: Path) -> None:
+    def write_model(self, directory: Path, state: TrainState) -> None:
         """A Transformers directory: weights, configuration, tokenizer, and what the task adds."""
         directory.mkdir(exist_ok=True)
         self.method.save(self.model, directory)
         self.base.tokenizer.save_pretrained(directory)
-        self.task.add_files(directory)
+        task = self.task if state.best is None else self.task.tuned(state.best.detail)
+        task.add_files(directory, self.max_length)
 
 
 def _newest_metrics(state: TrainState) -> dict[str, float]:

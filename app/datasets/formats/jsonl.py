@@ -38,6 +38,8 @@ def _refuse_constant(name: str) -> Any:
     raise _NotJsonConstantError(name)
 
 
+# Position, size in characters, record.
+Positioned = tuple[int, int, dict[str, Any]]
 LINE_ENDS = ("\n", "\r\n", "")
 DECODER = json.JSONDecoder(object_pairs_hook=_unique, parse_constant=_refuse_constant)
 
@@ -51,6 +53,27 @@ def _decode(line: str) -> Any:
     return DECODER.decode(line)
 
 
+def look_ahead(records: Iterator[Positioned]) -> tuple[list[Positioned], tuple[str, ...]]:
+    """The first records, and the columns that they have."""
+    head: list[Positioned] = []
+    characters = 0
+    for number, size, record in records:
+        head.append((number, size, record))
+        characters += size
+        if len(head) == HEAD_RECORDS or characters > HEAD_CHARACTERS:
+            break
+    return head, tuple(dict.fromkeys(key for *_, record in head for key in record))
+
+
+def record_batches(head: list[Positioned], rest: Iterator[Positioned], wanted: Sequence[str]) -> Iterator[Batch]:
+    """The columns of all records; what a record does not have is missing."""
+    for positions, records in in_batches(chain(head, rest)):
+        try:
+            yield Batch(positions, [list(map(itemgetter(column), records)) for column in wanted])
+        except KeyError:
+            yield Batch(positions, [[record.get(column, MISSING) for record in records] for column in wanted])
+
+
 class JsonLines:
     """Records of a JSONL file, read in one pass."""
 
@@ -61,23 +84,12 @@ class JsonLines:
         self._source = source
         self._problems = problems
         self._records = self._parse()
-        self._head: list[tuple[int, int, dict[str, Any]]] = []
-        characters = 0
-        for number, size, record in self._records:
-            self._head.append((number, size, record))
-            characters += size
-            if len(self._head) == HEAD_RECORDS or characters > HEAD_CHARACTERS:
-                break
-        self.columns = tuple(dict.fromkeys(key for *_, record in self._head for key in record))
+        self._head, self.columns = look_ahead(self._records)
 
     def batches(self, wanted: Sequence[str]) -> Iterator[Batch]:
         """See RecordReader."""
         head, self._head = self._head, []
-        for positions, records in in_batches(chain(head, self._records)):
-            try:
-                yield Batch(positions, [list(map(itemgetter(column), records)) for column in wanted])
-            except KeyError:
-                yield Batch(positions, [[record.get(column, MISSING) for record in records] for column in wanted])
+        return record_batches(head, self._records, wanted)
 
     def close(self) -> None:
         """See RecordReader."""
@@ -115,11 +127,11 @@ def _broken(number: int, line: str, error: ValueError | RecursionError) -> Probl
     column = None
     if isinstance(error, json.JSONDecodeError):
         column = min(error.pos, len(line.rstrip("\r\n"))) + 1
-    code, message, fix = _diagnosis(line, error)
+    code, message, fix = broken_json(line, error)
     return Problem(code, message, fix, line=number, column=column)
 
 
-def _diagnosis(line: str, error: ValueError | RecursionError) -> tuple[str, str, str]:
+def broken_json(line: str, error: ValueError | RecursionError) -> tuple[str, str, str]:
     """Code, message and fix for a line that is no JSON."""
     if isinstance(error, RecursionError):
         return "too_deeply_nested", "the JSON is nested too deeply", "flatten the record"

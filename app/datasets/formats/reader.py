@@ -27,9 +27,20 @@ class Batch:
 class RecordReader(Protocol):
     """A file opened as records. Problems with single records go to the collector it was made with."""
 
-    unit: Unit
-    columns: tuple[str, ...]
-    blank_lines: int
+    @property
+    def unit(self) -> Unit:
+        """What positions count."""
+        ...
+
+    @property
+    def columns(self) -> tuple[str, ...]:
+        """Names of the columns, in their order."""
+        ...
+
+    @property
+    def blank_lines(self) -> int:
+        """Lines without anything, as far as the file was read."""
+        ...
 
     def batches(self, wanted: Sequence[str]) -> Iterator[Batch]:
         """The columns `wanted`, in their order, of all records, once. Raises UnreadableFileError where it must end."""

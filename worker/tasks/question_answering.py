@@ -1,0 +1,310 @@
+"""Extractive question answering: the span of a context that answers a question, or that there is none."""
+
+import json
+from collections.abc import Callable, Mapping, Sequence
+from dataclasses import dataclass, replace
+from pathlib import Path
+from typing import Any, Self, cast
+
+import numpy as np
+import torch
+from pydantic import BaseModel
+from torch.nn import functional
+from transformers import AutoModelForQuestionAnswering, PreTrainedModel, PreTrainedTokenizerBase
+
+from app.catalog.question_answering import QuestionAnsweringOptions
+from worker.protocol import Log
+from worker.training.answer_usage import USAGE
+from worker.training.answers import (
+    Normalization,
+    answer_values,
+    best_threshold,
+    bootstrap_intervals,
+    compare,
+    prevailing,
+)
+from worker.training.data import Batch, Examples, Records, overlapping_windows
+from worker.training.encoder import CLASSIFIERS, BaseModelFiles, load_weights, replaced_head
+from worker.training.failures import UserError
+from worker.training.interfaces import Objective, Scores
+from worker.training.spans import WindowSpans, as_question, best_spans, encode_questions, merge, n_best
+
+HEADS = ("qa_outputs.", "splinter_qass.", *CLASSIFIERS)
+SETTINGS = "question_answering.json"
+SHOWN_QUESTIONS = 20  # of a split, whose n-best answers stand in its metrics
+
+
+@dataclass(frozen=True)
+class QuestionAnswering:
+    """`null_threshold` is None where every question is answered."""
+
+    doc_stride: int
+    max_answer_length: int
+    n_best: int
+    null_threshold: float | None
+    tunes: bool
+    normalization: Normalization
+    seed: int
+
+    @classmethod
+    def from_records(
+        cls,
+        options: BaseModel,
+        splits: Mapping[str, Records],
+        *,
+        label_smoothing: float,
+        class_weights: str | Mapping[str, float] | None,
+        seed: int,
+    ) -> Self:
+        """Raises UserError: no answer at all in `train`, parameters of other tasks."""
+        asked = cast(QuestionAnsweringOptions, options)
+        for name, value, default in (("class_weights", class_weights, None), ("label_smoothing", label_smoothing, 0.0)):
+            if value != default:
+                raise UserError(
+                    f"{name}_not_for_task",
+                    f"{name} is {value!r}, but question-answering has places in a text and no labels. Leave it out.",
+                    f"hyperparameters.{name}",
+                )
+        train = splits["train"]
+        gold = _gold(train)
+        if not any(gold):
+            raise UserError(
+                "no_answers",
+                f"No question of the training file {train.file.filename!r} has an answer: there is nothing to learn. "
+                "Give questions with answers.",
+                "training_file",
+            )
+        tunes = asked.null_threshold == "auto" and not all(gold)
+        threshold = 0.0 if tunes else None if asked.null_threshold == "auto" else float(asked.null_threshold)
+        return cls(
+            asked.doc_stride,
+            asked.max_answer_length,
+            asked.n_best,
+            threshold,
+            tunes,
+            prevailing(gold) if asked.normalization == "auto" else asked.normalization,
+            seed,
+        )
+
+    @property
+    def labels(self) -> list[str] | None:
+        """There are none."""
+        return None
+
+    @property
+    def head_rate_factor(self) -> float:
+        """A linear head learns well at the body's rate."""
+        return 1.0
+
+    def is_head(self, parameter: str) -> bool:
+        """What stands beside the body."""
+        return parameter.startswith(HEADS)
+
+    @property
+    def evaluation_rows(self) -> int | None:
+        """A forward pass over all of them is fast."""
+        return None
+
+    def remarks(self, splits: Mapping[str, Records]) -> list[Log]:
+        """Questions that stand in two splits with the same context, and unanswerable ones that training lacks."""
+        logs: list[Log] = []
+        first_row: dict[tuple[str, str], int] = {}
+        for key, row in zip(_pairs(splits["train"]), splits["train"].column("row"), strict=True):
+            first_row.setdefault(key, row)
+        for split in ("validation", "test"):
+            if split not in splits:
+                continue
+            rows = splits[split].column("row")
+            known = [
+                (first_row[key], row) for key, row in zip(_pairs(splits[split]), rows, strict=True) if key in first_row
+            ]
+            if known:
+                logs.append(_leakage(split, known))
+            unanswerable = sum(not texts for texts in _gold(splits[split]))
+            if unanswerable and self.null_threshold is None:
+                logs.append(
+                    Log(
+                        f"{unanswerable} of {len(rows)} {split} questions have no answer, but all of the training file "
+                        "have one: the model answers every question. Train on unanswerable ones, or give a number as "
+                        "null_threshold.",
+                        level="warn",
+                        data={"code": "unanswerable_not_trained", "split": split, "count": unanswerable},
+                    )
+                )
+        if self.tunes and "validation" not in splits:
+            logs.append(
+                Log(
+                    "There is no validation file to tune null_threshold on: it is 0.",
+                    level="warn",
+                    data={"code": "null_threshold_not_tuned"},
+                )
+            )
+        return logs
+
+    def load_model(self, base: BaseModelFiles, tell: Callable[[Log], None]) -> PreTrainedModel:
+        """The body with a span head: the base's own, or a fresh one."""
+        model = load_weights(
+            base,
+            AutoModelForQuestionAnswering,
+            num_labels=2,
+            id2label={0: "LABEL_0", 1: "LABEL_1"},
+            label2id={"LABEL_0": 0, "LABEL_1": 1},
+            problem_type=None,
+        )
+        kept = any(base.has_head(name) for name in ("ForQuestionAnswering", "ForQuestionAnsweringSimple"))
+        if (log := replaced_head(base, kept=kept)) is not None:
+            tell(log)
+        return model
+
+    def encode(self, records: Records, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Examples:
+        """Windows of the question and a part of its context."""
+        columns = (records.column(name) for name in ("question", "context", "answers"))
+        questions = [as_question(*values) for values in zip(*columns, strict=True)]
+        return encode_questions(questions, tokenizer, max_length, self.doc_stride)
+
+    def windows_log(self, records: Records, examples: Examples, max_length: int) -> Log | None:
+        """Long contexts are read whole, in windows."""
+        return overlapping_windows(records, examples, max_length, "questions")
+
+    def objective(self, model: torch.nn.Module, batch: Batch) -> Objective:
+        """Mean cross-entropy of the answer's first and last token; also the weighted count of right windows."""
+        starts, ends = _logits(model, batch)
+        right = (starts.detach().argmax(dim=-1) == _at(batch, "start")) & (
+            ends.detach().argmax(dim=-1) == _at(batch, "end")
+        )
+        return Objective(
+            (_losses(starts, ends, batch) * batch.weight).sum(), {"accuracy": (right * batch.weight).sum()}
+        )
+
+    def predict(self, model: torch.nn.Module, batch: Batch) -> Sequence[WindowSpans]:
+        """The n best spans of every window."""
+        starts, ends = _logits(model, batch)
+        losses = _losses(starts, ends, batch).tolist()
+        nulls = _at(batch, "null")[:, None]
+        null = (starts.gather(1, nulls) + ends.gather(1, nulls)).squeeze(1).tolist()
+        shifts = _shift(batch).tolist()
+        context = batch.targets["context"].tolist()
+        start_rows, end_rows = starts.cpu().numpy(), ends.cpu().numpy()
+        begins, stops = batch.targets["begin"].cpu().numpy(), batch.targets["stop"].cpu().numpy()
+        found: list[WindowSpans] = []
+        for row, (first, count) in enumerate(context):
+            at = slice(first + shifts[row], first + shifts[row] + count)
+            begin, stop = begins[row, :count], stops[row, :count]
+            first_tokens, last_tokens, scores = best_spans(
+                start_rows[row, at], end_rows[row, at], begin < stop, self.max_answer_length, self.n_best
+            )
+            found.append(WindowSpans(begin[first_tokens], stop[last_tokens], scores, null[row], losses[row]))
+        return found
+
+    def score(self, records: Records, examples: Examples, predictions: Sequence[WindowSpans]) -> Scores:
+        """Spans of a question's windows are put together. `loss` is the mean over windows."""
+        windows: list[list[WindowSpans]] = [[] for _ in range(records.table.num_rows)]
+        for record, prediction in zip(examples.record.tolist(), predictions, strict=True):
+            windows[record].append(prediction)
+        merged = [merge(of_question, self.n_best) for of_question in windows]
+        contexts, gold = records.column("context"), _gold(records)
+        best = [
+            context[spans[0].begin : spans[0].end] if spans else ""
+            for context, (spans, _) in zip(contexts, merged, strict=True)
+        ]
+        differences = np.array([null - spans[0].score if spans else np.inf for spans, null in merged])
+        threshold = self.null_threshold
+        if self.tunes and records.split == "validation":
+            every = compare(best, gold, self.normalization)
+            threshold = best_threshold(differences, every.f1, every.has_answer)
+        given = np.ones(len(best), dtype=np.bool_) if threshold is None else differences <= threshold
+        predicted = [text if is_given else "" for text, is_given in zip(best, given, strict=True)]
+        found = compare(predicted, gold, self.normalization)
+        values = answer_values(found) | {"loss": float(np.mean([prediction.loss for prediction in predictions]))}
+        shown = slice(SHOWN_QUESTIONS)
+        ids = records.column("id")
+        examples_shown = [
+            {
+                "id": id_,
+                "row": row,
+                "question": question,
+                "answer": answer,
+                "gold": texts,
+                "n_best": n_best(context, spans, None if threshold is None else null),
+            }
+            for id_, row, question, answer, texts, context, (spans, null) in zip(
+                ids[shown],
+                records.column("row")[shown],
+                records.column("question")[shown],
+                predicted[shown],
+                gold[shown],
+                contexts[shown],
+                merged[shown],
+                strict=True,
+            )
+        ]
+        detail = {
+            "intervals": bootstrap_intervals(found, self.seed),
+            "questions": len(gold),
+            "unanswerable": sum(not texts for texts in gold),
+            "null_threshold": threshold,
+            "normalization": self.normalization,
+            "predictions": examples_shown,
+        }
+        return Scores(values, detail)
+
+    def tuned(self, detail: Mapping[str, Any]) -> Self:
+        """With the threshold that the validation file gave."""
+        return replace(self, null_threshold=detail["null_threshold"]) if self.tunes else self
+
+    def usage(self) -> str:
+        """Transformers has no pipeline of this task any more; these lines are one."""
+        return USAGE
+
+    def add_files(self, directory: Path, max_length: int) -> None:
+        """What a program needs to know to answer as the job did."""
+        settings = {
+            "max_length": max_length,
+            "doc_stride": self.doc_stride,
+            "max_answer_length": self.max_answer_length,
+            "null_threshold": self.null_threshold,
+        }
+        (directory / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", "utf-8")
+
+
+def _gold(records: Records) -> list[list[str]]:
+    return [answers["text"] for answers in records.column("answers")]
+
+
+def _pairs(records: Records) -> list[tuple[str, str]]:
+    return list(zip(records.column("question"), records.column("context"), strict=True))
+
+
+def _leakage(split: str, known: list[tuple[int, int]]) -> Log:
+    shown = ", ".join(f"{theirs} (training {ours})" for ours, theirs in known[:10])
+    return Log(
+        f"{len(known)} questions of the {split} file stand in the training file with the same context, which makes "
+        f"{split} results look better than they are: rows {shown}{' …' if len(known) > 10 else ''}.",
+        level="warn",
+        data={"code": "leakage", "split": split, "count": len(known), "rows": known[:10]},
+    )
+
+
+def _logits(model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
+    """Scores of each token as the first and as the last of the answer, [batch, tokens]; none for padding."""
+    output = model(**batch.inputs)
+    padding = batch.inputs["attention_mask"] == 0
+    return tuple(
+        logits.float().masked_fill(padding, float("-inf")) for logits in (output.start_logits, output.end_logits)
+    )
+
+
+def _shift(batch: Batch) -> torch.Tensor:
+    """Padding on the left, [batch]."""
+    return batch.inputs["attention_mask"].argmax(dim=1)
+
+
+def _at(batch: Batch, target: str) -> torch.Tensor:
+    """A token's place in the batch, [batch]."""
+    return batch.targets[target] + _shift(batch)
+
+
+def _losses(starts: torch.Tensor, ends: torch.Tensor, batch: Batch) -> torch.Tensor:
+    first = functional.cross_entropy(starts, _at(batch, "start"), reduction="none")
+    last = functional.cross_entropy(ends, _at(batch, "end"), reduction="none")
+    return (first + last) / 2

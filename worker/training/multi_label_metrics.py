@@ -1,0 +1,103 @@
+"""Metrics where a text has any number of labels: scikit-learn's definitions, with bootstrap intervals."""
+
+from collections.abc import Sequence
+from typing import Any
+
+import numpy as np
+from numpy.typing import NDArray
+from scipy.sparse import csr_array
+from sklearn.metrics import (
+    accuracy_score,
+    hamming_loss,
+    multilabel_confusion_matrix,
+    precision_recall_fscore_support,
+)
+
+from worker.training.metrics import CELLS_PER_CHUNK, RESAMPLES, ZERO
+
+Labels = NDArray[np.bool_]
+
+
+def multi_label_values(truth: Labels, predicted: Labels) -> dict[str, float]:
+    """Precision, recall and F1 over all decisions (micro) and as means over labels; both arrays are [texts, labels].
+
+    `accuracy` is the share of texts with exactly the right labels, `hamming_loss` that of wrong decisions. What cannot
+    be divided is 0, as in scikit-learn's defaults.
+    """
+    values = {
+        "accuracy": float(accuracy_score(truth, predicted)),
+        "hamming_loss": float(hamming_loss(truth, predicted)),
+    }
+    for average in ("micro", "macro", "weighted"):
+        precision, recall, f1, _ = precision_recall_fscore_support(
+            truth, predicted, average=average, zero_division=ZERO
+        )
+        values |= {
+            f"precision_{average}": float(precision),
+            f"recall_{average}": float(recall),
+            f"f1_{average}": float(f1),
+        }
+    return values
+
+
+def multi_label_detail(
+    truth: Labels, predicted: Labels, labels: Sequence[str], thresholds: Sequence[float], seed: int
+) -> dict[str, Any]:
+    """`labels`, `thresholds` by label, `per_class` (scores, counts, threshold) and `intervals`."""
+    counts = np.asarray(multilabel_confusion_matrix(truth, predicted), dtype=np.int64)
+    columns = precision_recall_fscore_support(truth, predicted, average=None, zero_division=ZERO)
+    rows = zip(labels, thresholds, counts, *(np.asarray(column) for column in columns), strict=True)
+    return {
+        "labels": list(labels),
+        "thresholds": dict(zip(labels, thresholds, strict=True)),
+        "per_class": [
+            {
+                "label": label,
+                "precision": float(precision),
+                "recall": float(recall),
+                "f1": float(f1),
+                "support": int(support),
+                "true_positives": int(table[1, 1]),
+                "false_positives": int(table[0, 1]),
+                "false_negatives": int(table[1, 0]),
+                "true_negatives": int(table[0, 0]),
+                "threshold": threshold,
+            }
+            for label, threshold, table, precision, recall, f1, support in rows
+        ],
+        "intervals": bootstrap_intervals(truth, predicted, seed),
+    }
+
+
+def bootstrap_intervals(truth: Labels, predicted: Labels, seed: int) -> dict[str, list[float]]:
+    """95 % percentile bootstrap intervals (Efron 1979) of accuracy, f1_micro and f1_macro, over texts.
+
+    Texts with the same labels and predictions are alike, so drawing n of them is a multinomial draw over the different
+    ones.
+    """
+    both = np.concatenate([truth, predicted], axis=1)
+    _, first, numbers = np.unique(np.packbits(both, axis=1), axis=0, return_index=True, return_counts=True)
+    truth, predicted = truth[first], predicted[first]
+    right = (truth == predicted).all(axis=1)
+    hits_of, marks_of = (
+        csr_array((truth & predicted).astype(np.float64)),
+        csr_array(truth.astype(np.float64) + predicted),
+    )
+    total = int(numbers.sum())
+    generator = np.random.default_rng(seed)
+    samples: dict[str, list[NDArray[np.float64]]] = {"accuracy": [], "f1_micro": [], "f1_macro": []}
+    chunk = max(1, min(RESAMPLES, CELLS_PER_CHUNK // max(len(numbers), truth.shape[1])))
+    for start in range(0, RESAMPLES, chunk):
+        draws = generator.multinomial(total, numbers / total, size=min(chunk, RESAMPLES - start)).astype(np.float64)
+        hits, marks = draws @ hits_of, draws @ marks_of  # marks: 2 TP + FP + FN
+        samples["accuracy"].append(draws[:, right].sum(axis=1) / total)
+        samples["f1_micro"].append(_f1(hits.sum(axis=1), marks.sum(axis=1)))
+        samples["f1_macro"].append(_f1(hits, marks).mean(axis=1))
+    return {
+        name: [float(bound) for bound in np.percentile(np.concatenate(found), [2.5, 97.5])]
+        for name, found in samples.items()
+    }
+
+
+def _f1(hits: NDArray[np.float64], marks: NDArray[np.float64]) -> NDArray[np.float64]:
+    return np.divide(2 * hits, marks, out=np.zeros_like(hits), where=marks > 0)

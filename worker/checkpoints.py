@@ -4,7 +4,7 @@ import logging
 import os
 import shutil
 import threading
-from collections.abc import Sequence
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -27,10 +27,13 @@ from worker.relay import Relay
 logger = logging.getLogger(__name__)
 
 
-def put_directory(context: WorkerContext, directory: Path) -> list[PublishedFile]:
-    """Store every file of a directory."""
-    paths = sorted(path for path in directory.rglob("*") if path.is_file())
-    return [PublishedFile(path.relative_to(directory).as_posix(), put_file(context.blobs, path)) for path in paths]
+def put_directory(context: WorkerContext, directory: Path, files: Mapping[str, int]) -> list[PublishedFile]:
+    """Store a directory as its writer listed it. Raises OSError if something is missing or of another size."""
+    published = [PublishedFile(path, put_file(context.blobs, directory / path)) for path in sorted(files)]
+    for file in published:
+        if file.blob.bytes != files[file.path]:
+            raise OSError(f"{file.path} was written with {files[file.path]} bytes and has {file.blob.bytes}")
+    return published
 
 
 @dataclass(frozen=True)
@@ -107,7 +110,7 @@ class CheckpointPusher:
 
     def _push(self, item: _Waiting) -> None:
         lost = self._heartbeat.lost
-        files = self._context.patiently(lambda: put_directory(self._context, item.directory), lost)
+        files = self._context.patiently(lambda: put_directory(self._context, item.directory, item.said.files), lost)
         self._relay.wait_until_written(item.said_before)
         if files is not None:
             self._context.persist(lambda session: self._publish(session, item.said, files), lost)

@@ -18,7 +18,7 @@ from pathlib import Path
 from typing import IO
 
 from app.catalog.plan import PLAN, PreparationPlan, RegistrationPlan
-from worker.protocol import EXIT_DONE, EXIT_STOPPED, EXIT_USER_ERROR, Event, Log, Result, encode
+from worker.protocol import EXIT_DONE, EXIT_STOPPED, EXIT_USER_ERROR, Event, Log, Result, encode, listing
 from worker.training.failures import StoppedError, failure_of, run_directory_lost
 
 EXIT_FAILED = 1
@@ -95,7 +95,7 @@ def _check(plan: RegistrationPlan, run_dir: Path, emit: Callable[[Event], None])
 
     model = check(plan, run_dir, lambda message: emit(Log(message)))
     facts = {"family": model.family, "max_length": model.max_length, "left_out": model.left_out}
-    emit(Result(artifact=model.path, report=facts))
+    emit(Result(artifact=model.path, artifact_files=listing(run_dir / model.path), report=facts))
 
 
 def _take_over_stdout() -> Callable[[Event], None]:

@@ -6,6 +6,7 @@ checkpoint and a clean exit. End of file on standard input means that the superv
 
 import json
 from dataclasses import asdict, dataclass, field
+from pathlib import Path
 from typing import Any, ClassVar, Literal
 
 EXIT_DONE = 0
@@ -75,7 +76,10 @@ class Metrics:
 
 @dataclass(frozen=True)
 class Checkpoint:
-    """A complete checkpoint directory (relative path). `model_path` inside it is a Transformers directory."""
+    """A complete checkpoint directory (relative path). `model_path` inside it is a Transformers directory.
+
+    `files` is its listing: whoever finds other files there does not have the checkpoint.
+    """
 
     type: ClassVar[str] = "checkpoint"
     step: int
@@ -83,15 +87,20 @@ class Checkpoint:
     model_path: str
     best: bool
     metrics: dict[str, float]
+    files: dict[str, int]
 
 
 @dataclass(frozen=True)
 class Result:
-    """The job's result. Paths are relative to the run directory; `metrics` is what the job object shows."""
+    """The job's result. Paths are relative to the run directory; `metrics` is what the job object shows.
+
+    `artifact` is a directory, and `artifact_files` its listing.
+    """
 
     type: ClassVar[str] = "result"
     metrics: dict[str, Any] = field(default_factory=dict)
     artifact: str | None = None
+    artifact_files: dict[str, int] = field(default_factory=dict[str, int])
     labels: list[str] | None = None
     step_metrics_csv: str | None = None
     trained_tokens: int | None = None
@@ -115,6 +124,12 @@ Event = Log | Started | Progress | Phase | Metrics | Checkpoint | Result | Failu
 EVENT_TYPES: dict[str, type[Event]] = {
     event.type: event for event in (Log, Started, Progress, Phase, Metrics, Checkpoint, Result, Failure)
 }
+
+
+def listing(directory: Path) -> dict[str, int]:
+    """The files of a directory by their paths in it, and the bytes of each."""
+    paths = sorted(path for path in directory.rglob("*") if path.is_file())
+    return {path.relative_to(directory).as_posix(): path.stat().st_size for path in paths}
 
 
 def checkpoint_name(step: int) -> str:

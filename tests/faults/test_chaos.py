@@ -1,26 +1,28 @@
-"""A minute in which every process of a service is killed again and again."""
+"""Everything is killed at random, again and again, while clients post jobs."""
 
+from collections import Counter
 from pathlib import Path
 from tempfile import TemporaryDirectory
 
 import pytest
 
 from benchmarks.chaos import Plan, run, show
-from benchmarks.small_encoder import write_small_encoder
+
+pytestmark = pytest.mark.e2e
 
 
-# Two minutes: a service needs seconds to be back after each of its six kinds of processes was killed eight times.
-@pytest.mark.e2e
-@pytest.mark.timeout(900)
-def test_ten_jobs_survive_fifty_kills_each_with_the_weights_of_an_undisturbed_one():
+# Fifty processes have to come back, many of them with torch to load: a minute and a half on two cores.
+@pytest.mark.timeout(1500)
+def test_ten_jobs_end_once_and_exactly_whatever_of_fifty_processes_is_killed_meanwhile(models_dir: Path):
+    plan = Plan(jobs=10, kills=50, seed=7, seconds=50, model="local/tiny")
     with TemporaryDirectory(prefix="tailor-chaos-", ignore_cleanup_errors=True) as name:
         directory = Path(name)
         directory.chmod(0o755)
-        write_small_encoder(directory / "models" / "small")
-        plan = Plan(jobs=10, kills=50, seed=20261125, seconds=60, model="local/small", epochs=2)
-        report = run(plan, directory, directory / "models")
+        report = run(plan, directory, models_dir)
         show(plan, report)
-        assert report.problems == [], (directory / "up.log").read_text()
-    assert len(report.victims.kills) == plan.kills
-    assert len(report.attempts) == plan.jobs + 1
-    assert sum(report.attempts.values()) > plan.jobs + 1  # some kills struck jobs that ran
+        print((directory / "up.log").read_text())
+    assert report.problems == []
+    kills = Counter(kill.role for kill in report.victims.kills)
+    assert sum(kills.values()) == 50
+    assert min(kills.values()) >= 8
+    assert max(report.attempts.values()) > 1  # the kills did strike

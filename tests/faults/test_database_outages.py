@@ -14,14 +14,14 @@ import pytest
 from sqlalchemy import event, select
 
 from app.catalog.hyperparameters import Hyperparameters
-from app.db import SessionFactory, close_engine, make_engine, session_factory, transaction
+from app.db import transaction
 from app.jobs import leases
 from app.storage.blobs import CHUNK_BYTES, get_file, put
 from app.storage.database import DatabaseBlobStore
-from app.tables import Base, Job, JobEvent, JobMetric
+from app.tables import Job, JobEvent, JobMetric
 from benchmarks.job_history import problems_of
 from tests.faults.overheard import overhearing
-from tests.faults.servers import Postgres, own_postgres
+from tests.faults.servers import Postgres
 from tests.worker.conftest import Bench
 from worker.context import WorkerContext
 from worker.protocol import Checkpoint, Event, Metrics
@@ -29,24 +29,6 @@ from worker.tick import Rounds
 
 NEVER = threading.Event()
 T = TypeVar("T")
-
-
-@pytest.fixture(scope="module")
-def postgres() -> Iterator[Postgres]:
-    with own_postgres() as server:
-        yield server
-
-
-@pytest.fixture
-def sessions(postgres: Postgres) -> Iterator[SessionFactory]:
-    """Instead of the test run's database, the one that these tests kill."""
-    engine = make_engine(postgres.url, pool_size=10)
-    factory = session_factory(engine)
-    yield factory
-    with transaction(factory) as session:
-        for table in reversed(Base.metadata.sorted_tables):
-            session.execute(table.delete())
-    close_engine(engine)
 
 
 def away(postgres: Postgres, how: str) -> Callable[[], None]:

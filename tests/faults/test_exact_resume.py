@@ -5,6 +5,7 @@ import random
 import signal
 import threading
 from dataclasses import dataclass, field, replace
+from pathlib import Path
 from typing import Any
 
 from sqlalchemy import select, update
@@ -12,12 +13,13 @@ from sqlalchemy.orm import Session
 
 from app.catalog.hyperparameters import Hyperparameters
 from app.db import transaction
+from app.jobs import service
 from app.tables import File, Job, JobMetric, StoredFile
 from benchmarks.job_history import problems_of
-from tests.faults.forked import forking
 from tests.faults.overheard import overhearing
+from tests.faults.servers import Postgres
 from tests.worker.conftest import Bench
-from worker.process import Child
+from worker.process import Child, Standby
 from worker.protocol import Event, Metrics, Started
 
 KILLS = 20
@@ -74,6 +76,14 @@ def results(session: Session, job: Job) -> dict[str, Any]:
     }
 
 
+def remember(bench: Bench, job_id: str) -> dict[str, Any]:
+    with transaction(bench.context.sessions) as session:
+        job = session.get_one(Job, job_id)
+        assert (job.status, job.error) == ("succeeded", None)
+        assert problems_of(session, job) == []
+        return results(session, job)
+
+
 # An attempt takes half a second, twenty-two of them: some 15 s.
 def test_a_run_killed_at_twenty_random_moments_gives_the_very_result_of_an_uninterrupted_one(
     bench: Bench, prepared: str
@@ -84,27 +94,49 @@ def test_a_run_killed_at_twenty_random_moments_gives_the_very_result_of_an_unint
     bench.context = replace(bench.context, settings=many)
     request = {"validation_file": prepared, "test_file": prepared, "seed": 11, "hyperparameters": ASKED}
     whole = bench.create(prepared, **request)
-    bench.run_next("training")
+    ordinary = Standby(enabled=False)  # a child like any other: being forked makes no difference either
+    bench.run_next("training", replace(bench.context, standby=ordinary))
     killed = bench.create(prepared, **request)
-    with forking() as standby:
-        under_fire = overhearing(replace(bench.context, standby=standby), killer.hear)
-        while bench.job(killed).status == "queued":
-            with transaction(bench.context.sessions) as session:  # a failed attempt is otherwise tried again later
-                session.execute(update(Job).values(run_after=None))
-            bench.run_next("training", under_fire)
+    under_fire = overhearing(bench.context, killer.hear)
+    while bench.job(killed).status == "queued":
+        with transaction(bench.context.sessions) as session:  # a failed attempt is otherwise tried again later
+            session.execute(update(Job).values(run_after=None))
+        bench.run_next("training", under_fire)
 
     assert len(killer.killed) == KILLS
-    with transaction(bench.context.sessions) as session:
-        jobs = [session.get_one(Job, job_id) for job_id in (whole, killed)]
-        assert [(job.status, job.error, job.attempt) for job in jobs] == [
-            ("succeeded", None, 1),
-            ("succeeded", None, KILLS + 1),
-        ]
-        assert [problem for job in jobs for problem in problems_of(session, job)] == []
-        uninterrupted, resumed = (results(session, job) for job in jobs)
-    assert resumed == uninterrupted
-    assert len(resumed["numbers"]) > STEPS
+    assert bench.job(killed).attempt == KILLS + 1
+    assert remember(bench, killed) == remember(bench, whole)
     steps = [int(message.split("resumed from step ")[1]) for message in bench.messages(killed) if "resumed" in message]
     assert steps == sorted(steps)
     assert len(set(steps)) > KILLS / 2  # it was not killed again and again at one place
     assert list(bench.context.settings.runs_dir.iterdir()) == []
+
+
+def test_a_paused_job_outlives_its_servers_and_goes_on_elsewhere_to_the_very_result_of_an_uninterrupted_one(
+    bench: Bench, prepared: str, postgres: Postgres, tmp_path: Path
+):
+    request = {"validation_file": prepared, "test_file": prepared, "seed": 12, "hyperparameters": ASKED}
+    whole = bench.create(prepared, **request)
+    bench.run_next("training")
+    paused = bench.create(prepared, **request)
+
+    def pause(_: Child, said: Event) -> None:
+        if reached(said) == STEPS // 2 - 1:
+            with transaction(bench.context.sessions) as session:
+                service.pause(session, bench.caller, paused)
+
+    bench.run_next("training", overhearing(bench.context, pause))
+    job = bench.job(paused)
+    assert (job.status, job.attempt, job.lease_owner) == ("paused", 0, None)
+    assert list(bench.context.settings.runs_dir.iterdir()) == []
+
+    postgres.kill()
+    postgres.start()
+    settings = bench.context.settings.model_copy(update={"data_dir": tmp_path / "of another machine"})
+    elsewhere = replace(bench.context, settings=settings, owner="another-worker")
+    assert bench.run_next("training", elsewhere) is None
+    with transaction(bench.context.sessions) as session:
+        service.resume(session, bench.caller, paused)
+    bench.run_next("training", elsewhere)
+    assert remember(bench, paused) == remember(bench, whole)
+    assert any("resumed from step" in message for message in bench.messages(paused))

@@ -48,7 +48,7 @@ from worker.process import Standby
 from worker.supervisor import supervise
 settings = Settings()
 sessions = session_factory(make_engine(settings.database_url))
-standby = Standby(settings.runs_dir, enabled=False)
+standby = Standby(enabled=False)
 context = WorkerContext(settings, sessions, DatabaseBlobStore(sessions), "w", threading.Event(), standby, print)
 with transaction(sessions) as session:
     new = registrations.NewModel("tiny", hub=sys.argv[1])

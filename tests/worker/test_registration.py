@@ -143,8 +143,8 @@ def test_a_registration_whose_workers_are_all_lost_is_an_error_and_may_be_repeat
 def test_a_model_that_is_deleted_while_it_is_stored_is_not_published(bench: Bench, monkeypatch: pytest.MonkeyPatch):
     register(bench, tar(model_files()))
 
-    def store_and_be_deleted(context: WorkerContext, directory: Path) -> list[PublishedFile]:
-        published = put_directory(context, directory)
+    def store_and_be_deleted(context: WorkerContext, directory: Path, files: dict[str, int]) -> list[PublishedFile]:
+        published = put_directory(context, directory, files)
         with transaction(context.sessions) as session:
             service.delete_model(session, bench.caller, ID)
         return published

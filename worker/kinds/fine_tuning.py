@@ -87,7 +87,7 @@ class FineTuningKind:
         """Store the artifact and the step metrics."""
         assert result.artifact is not None
         csv = put_file(context.blobs, run_dir / result.step_metrics_csv) if result.step_metrics_csv else None
-        return StoredResult(put_directory(context, run_dir / result.artifact), csv)
+        return StoredResult(put_directory(context, run_dir / result.artifact, result.artifact_files), csv)
 
     def succeed(self, session: Session, job: Job, result: protocol.Result, stored: StoredResult) -> Job | None:
         """Finish and publish the model and the result file by pointer."""

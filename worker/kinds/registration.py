@@ -70,7 +70,7 @@ class RegistrationKind:
         """Store the model's files; bytes that are there already are found by their hash."""
         assert result.artifact is not None
         plan = RegistrationPlan.model_validate_json((run_dir / "plan.json").read_bytes())
-        return StoredModel(put_directory(context, run_dir / result.artifact), plan.revision)
+        return StoredModel(put_directory(context, run_dir / result.artifact, result.artifact_files), plan.revision)
 
     def succeed(self, session: Session, job: Job, result: protocol.Result, stored: StoredModel) -> Job | None:
         """Publish the model."""

@@ -38,8 +38,8 @@ class Provenance:
 
 def write_artifact(
     run_dir: Path, provenance: Provenance, metrics: dict[str, Any], write_model: Callable[[Path], None]
-) -> str:
-    """Write `artifact/` and return its name. It appears complete or not at all."""
+) -> tuple[str, dict[str, int]]:
+    """Write `artifact/`; returns its name and its listing. It appears complete or not at all."""
     draft, target = run_dir / ".draft-artifact", run_dir / "artifact"
     if draft.exists():
         shutil.rmtree(draft)
@@ -68,8 +68,7 @@ def write_artifact(
         },
     }
     (draft / "manifest.json").write_text(_json(manifest), "utf-8")
-    publish(draft, target)
-    return target.name
+    return target.name, publish(draft, target)
 
 
 def write_step_metrics(path: Path, history: Sequence[dict[str, float]]) -> None:

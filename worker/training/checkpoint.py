@@ -16,7 +16,7 @@ from typing import Any
 import torch
 from safetensors.torch import load_file, save_file
 
-from worker.protocol import checkpoint_name
+from worker.protocol import checkpoint_name, listing
 
 FORMAT = 1
 
@@ -58,8 +58,8 @@ class Snapshot:
     tensors: dict[str, torch.Tensor]
 
 
-def save(checkpoints: Path, snapshot: Snapshot, write_model: Callable[[Path], None]) -> Path:
-    """Write the checkpoint of `snapshot.state.step` and return its directory."""
+def save(checkpoints: Path, snapshot: Snapshot, write_model: Callable[[Path], None]) -> tuple[Path, dict[str, int]]:
+    """Write the checkpoint of `snapshot.state.step`; returns its directory and its listing."""
     checkpoints.mkdir(exist_ok=True)
     target = checkpoints / checkpoint_name(snapshot.state.step)
     draft = checkpoints / f".draft-{target.name}"
@@ -77,13 +77,13 @@ def save(checkpoints: Path, snapshot: Snapshot, write_model: Callable[[Path], No
         "files": {str(path.relative_to(draft)): path.stat().st_size for path in _files(draft)},
     }
     (draft / "state" / "state.json").write_text(json.dumps(content, allow_nan=False), "utf-8")
-    publish(draft, target)
-    return target
+    return target, publish(draft, target)
 
 
-def publish(draft: Path, target: Path) -> None:
-    """Make a finished directory appear under its name: on disk first, then visible."""
-    for path in [*_files(draft), *(path for path in draft.rglob("*") if path.is_dir()), draft]:
+def publish(draft: Path, target: Path) -> dict[str, int]:
+    """Make a finished directory appear under its name: on disk first, then visible. Returns its listing."""
+    files = listing(draft)
+    for path in [*(draft / name for name in files), *(path for path in draft.rglob("*") if path.is_dir()), draft]:
         _sync(path)
     replaced = target.with_name(f".replaced-{target.name}")
     _remove(replaced)
@@ -92,6 +92,7 @@ def publish(draft: Path, target: Path) -> None:
     draft.rename(target)
     _sync(target.parent)
     _remove(replaced)
+    return files
 
 
 def load(directory: Path, run: dict[str, Any]) -> Snapshot:

@@ -180,12 +180,15 @@ def run(plan: TrainingPlan, run_dir: Path, emit: Callable[[Event], None], stop: 
         headline=variant.headline,
         usage=final.usage(),
     )
-    artifact = write_artifact(run_dir, provenance, metrics, lambda directory: store.write_model(directory, state))
+    artifact, artifact_files = write_artifact(
+        run_dir, provenance, metrics, lambda directory: store.write_model(directory, state)
+    )
     write_step_metrics(run_dir / STEP_METRICS, state.history)
     emit(
         Result(
             metrics=metrics,
             artifact=artifact,
+            artifact_files=artifact_files,
             labels=task.labels,
             step_metrics_csv=STEP_METRICS,
             trained_tokens=state.trained_tokens,

@@ -46,11 +46,11 @@ class Store:
             tensors={f"generator/{name}": tensor for name, tensor in tensors.items()}
             | checkpoint.optimizer_tensors(self.model, self.optimizer),
         )
-        path = checkpoint.save(self.directory, snapshot, lambda directory: self.write_model(directory, state))
+        path, files = checkpoint.save(self.directory, snapshot, lambda directory: self.write_model(directory, state))
         self.saved = (state.step, state.milestone)
         best = state.best is not None and state.best.step == state.step
         relative = str(path.relative_to(self.run_dir))
-        self.emit(Checkpoint(state.step, relative, f"{relative}/model", best, _newest_metrics(state)))
+        self.emit(Checkpoint(state.step, relative, f"{relative}/model", best, _newest_metrics(state), files))
         checkpoint.prune(self.directory, {state.step} | ({state.best.step} if state.best else set()))
 
     def restore(self, path: Path) -> TrainState:

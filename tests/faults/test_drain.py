@@ -90,7 +90,13 @@ def waits_for_a_lock(bench: Bench) -> bool:
 def test_while_a_child_loads_and_redis_is_away(bench: Bench, prepared: str, postgres: Postgres, tmp_path: Path):
     job_id = bench.create(prepared, validation_file=prepared, hyperparameters=Hyperparameters(n_epochs=3, batch_size=4))
     settings = bench.context.settings.model_copy(
-        update={"database_url": postgres.url, "redis_url": NOWHERE, "standby": "off", "tick_s": 1.0}
+        update={
+            "database_url": postgres.url,
+            "redis_url": NOWHERE,
+            "standby": "off",
+            "tick_s": 1.0,
+            "drain_grace_s": 120,
+        }
     )
     log = tmp_path / "worker.log"
     with log.open("wb") as output:
@@ -100,7 +106,7 @@ def test_while_a_child_loads_and_redis_is_away(bench: Bench, prepared: str, post
     try:
         bench.wait(lambda: bench.job(job_id).status == "running")
         worker.send_signal(signal.SIGTERM)
-        assert worker.wait(60) == 0, log.read_text()
+        assert worker.wait(150) == 0, log.read_text()
     finally:
         worker.kill()
     job = bench.job(job_id)

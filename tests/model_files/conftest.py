@@ -25,13 +25,16 @@ class Desk:
         return self.check_source(filename, **limits)
 
     def check_source(self, filename: str, **limits: Any) -> CheckedModel:
+        return check(self.plan(filename, **limits), self.run_dir, self.said.append)
+
+    def plan(self, filename: str, **limits: Any) -> RegistrationPlan:
         given = {
             "max_decompressed_bytes": 64 * MIB,
             "max_row_bytes": MIB,
             "memory_bytes": 4096 * MIB,
             "timeout_s": 300.0,
         }
-        plan = RegistrationPlan(
+        return RegistrationPlan(
             job_id="regjob",
             attempt=1,
             source="source",
@@ -39,7 +42,6 @@ class Desk:
             model="@default/bert",
             limits=PreparationLimits.model_validate(given | limits),
         )
-        return check(plan, self.run_dir, self.said.append)
 
     def refused(self, archive: bytes, filename: str = "bert.tar.gz", **limits: Any) -> DataError:
         with pytest.raises(DataError) as caught:

@@ -185,8 +185,9 @@ def _step(
     rows = np.concatenate(batches)
     total_weight = float(train.weight[rows].sum(dtype=np.float64))
     sums: dict[str, torch.Tensor] = {}
+    epoch = state.step // engine.sampler.steps_per_epoch
     for batch_rows in batches:
-        objective = engine.method.objective(engine.task, engine.model, collate(train, batch_rows, device))
+        objective = engine.method.objective(engine.task, engine.model, collate(train, batch_rows, device, epoch))
         loss = objective.loss / total_weight
         engine.accelerator.backward(loss)
         for name, value in [("loss", loss.detach()), *((k, v / total_weight) for k, v in objective.sums.items())]:

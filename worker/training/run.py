@@ -19,7 +19,7 @@ from worker.training.artifact import Provenance, write_artifact, write_step_metr
 from worker.training.checkpoint import TrainState
 from worker.training.data import Examples, read_records
 from worker.training.device import bound_memory, check_precision, fast_precision, keep_freed_memory, seed_generators
-from worker.training.encoder import BaseModelFiles, check_max_length, open_base
+from worker.training.encoder import check_max_length, open_base
 from worker.training.evaluation import evaluate
 from worker.training.failures import UserError
 from worker.training.interfaces import Task, method_class, task_class
@@ -68,13 +68,14 @@ def run(plan: TrainingPlan, run_dir: Path, emit: Callable[[Event], None], stop: 
 
     seed_generators(plan.seed)
     model = method.adapt(task.load_model(base, emit))
-    max_length = asked.max_length if asked.max_length != "auto" else base.window
+    window = base.window if variant.auto_window is None else min(base.window, variant.auto_window)
+    max_length = asked.max_length if asked.max_length != "auto" else window
     check_max_length(max_length, base)
 
     encoded = {name: Split(records, task, base.tokenizer, max_length, emit) for name, records in splits.items()}
     watched = _watched(encoded.get("validation"), task.evaluation_rows, plan.seed)
     train = encoded["train"].examples
-    chosen = _resolve(asked, train, base, model, task)
+    chosen = _resolve(asked, train, window, model, task)
     sampler = LengthBuckets(train.lengths, chosen.batch_size, chosen.gradient_accumulation_steps, plan.seed)
     total_steps = chosen.n_epochs * sampler.steps_per_epoch
     if chosen.max_steps is not None:
@@ -217,14 +218,14 @@ def _watched(validation: Split | None, rows: int | None, seed: int) -> Split | N
 
 
 def _resolve(
-    asked: Hyperparameters, train: Examples, base: BaseModelFiles, model: PreTrainedModel, task: Task
+    asked: Hyperparameters, train: Examples, window: int, model: PreTrainedModel, task: Task
 ) -> ResolvedHyperparameters:
     chosen = resolve(
         asked,
         TrainingFacts(
             training_rows=train.count,
             hidden_size=int(getattr(model.config, "hidden_size", 768)),
-            model_window=base.window,
+            model_window=window,
             fast_precision=fast_precision(),
             head_rate_factor=task.head_rate_factor,
         ),

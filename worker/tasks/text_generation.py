@@ -126,7 +126,7 @@ class TextGeneration:
         return model
 
     def encode(self, records: Records, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Examples:
-        """One window for each chat or completion, or blocks of texts. A window weighs as much as it has tokens to learn.
+        """One window for each chat or completion, or blocks of texts. A window weighs as much as it has to learn.
 
         Raises UserError where the model's chat template cannot write a chat, or nothing can be learned.
         """

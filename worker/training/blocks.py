@@ -1,4 +1,4 @@
-"""Texts as blocks of tokens for language models: packed one behind the other, or each text by itself. Nothing is cut."""
+"""Texts as blocks of tokens for language models: one behind the other, or each text by itself. Nothing is cut off."""
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass

@@ -3,7 +3,7 @@
 import json
 from collections.abc import Sequence
 from dataclasses import dataclass
-from os.path import commonprefix
+from itertools import takewhile
 from typing import Any, cast
 
 from jinja2 import TemplateError
@@ -47,11 +47,8 @@ class Chat:
         learned = [
             place for place, message in enumerate(messages) if message["role"] == "assistant" and message["weight"] != 0
         ]
-        return cls(
-            tuple(map(_as_templates_read, messages)),
-            tuple(learned),
-            None if tools is None else tuple(json.loads(tools)),
-        )
+        called = None if tools is None else tuple(json.loads(tools))
+        return cls(tuple(map(_as_templates_read, messages)), tuple(learned), called)
 
 
 def _as_templates_read(message: Message) -> Message:
@@ -94,7 +91,7 @@ class ChatWriter:
         before = [*system, *chat.messages[first:place]]
         asked = self._write(chat, before, prompt=True)
         answered = self._write(chat, [*before, chat.messages[place]])
-        start = len(commonprefix([asked, answered]))
+        start = sum(1 for _ in takewhile(lambda pair: pair[0] == pair[1], zip(asked, answered, strict=False)))
         end = len(answered.rstrip())
         if end <= start:
             raise UnrenderableError(f"the chat template leaves out message {place + 1}, which is to be learned")

@@ -140,7 +140,8 @@ class Examples:
 class Batch:
     """Tensors on the device: `inputs` [batch, tokens] are the model's arguments, `weight` is [batch].
 
-    `targets` are [batch, ...], ragged ones [batch, longest], those that were drawn as `Draw` says. `rows` are the windows' numbers in their `Examples`.
+    `targets` are [batch, ...], ragged ones [batch, longest], drawn ones as `Draw` says. `rows` are the windows'
+    numbers in their `Examples`.
     """
 
     inputs: dict[str, torch.Tensor]

@@ -15,7 +15,7 @@ CELLS_PER_CHUNK = 4_000_000  # int64 counts of resampled windows held at once: 3
 
 
 class WindowTokens(NamedTuple):
-    """Of the tokens that are predicted in a window: the sum of their losses, how many were right, how many there are."""
+    """Of the tokens that are predicted in a window: the sum of their losses, how many are right, how many there are."""
 
     loss: float
     right: int

@@ -52,7 +52,7 @@ def blocks_log(records: Records, examples: Examples, max_length: int, *, packing
 
 
 def cut_log(records: Records, examples: Examples, max_length: int, cuts: Sequence[str]) -> Log | None:
-    """What did not fit into the window of a chat or completion; None where everything did. `cuts` names `cut`'s numbers."""
+    """What did not fit into the windows of chats or completions; None where all did. `cuts` names the target's numbers."""
     counts = dict(zip(cuts, np.bincount(examples.dense("cut"), minlength=len(cuts)).tolist(), strict=True))
     cut = counts["context"] + counts["answer"]
     if not cut:
@@ -81,8 +81,8 @@ def run_together(train: Records) -> Log | None:
         return None
     return Log(
         f"{len(rows)} of {len(pairs)} completions begin right behind the last letter of their prompt (row {rows[0]} "
-        f"first), as if both were one word. If that is not meant, end prompts or begin completions with a space, a line "
-        "break or a mark, and do the same when the model is used.",
+        "first), as if both were one word. If that is not meant, end prompts or begin completions with a space, a "
+        "line break or a mark, and do the same when the model is used.",
         level="warn",
         data={"code": "no_separator", "count": len(rows), "rows": rows[:100]},
     )

@@ -9,6 +9,7 @@ from typing import Literal
 from app.datasets.encoding import wide_encoding
 from app.datasets.errors import UnreadableFileError
 from app.datasets.formats import STRUCTURED
+from app.datasets.formats import plain_text
 from app.datasets.formats.fasttext import MARK as FASTTEXT_MARK
 from app.datasets.lines import UTF8_BOM
 from app.datasets.problems import Problem, shown
@@ -28,7 +29,7 @@ EXTENSIONS: dict[str, str] = {
 }
 HEAD_BYTES = 1 << 16
 ACCEPTED = (
-    "JSONL, JSON, SQuAD's JSON, CSV, TSV, Parquet, CoNLL columns or fastText (`__label__x text`), "
+    "JSONL, JSON, SQuAD's JSON, CSV, TSV, Parquet, CoNLL columns, fastText (`__label__x text`) or plain text, "
     "plain or gzip-compressed"
 )
 # A document whose first members are plain values and then `data`, a list of objects: SQuAD, if these have `paragraphs`.
@@ -91,6 +92,11 @@ def detect(source: Source, task: str | None) -> Detected:
                     )
                 return Detected(structured.name, structured.task, encoding, None)
         content = _content(source, text.lstrip())
+        if content is None and named is None and _is_plain_text(text.lstrip(), extension, task):
+            readers = plain_text.reading_tasks()
+            if task not in (None, *readers):
+                raise UnreadableFileError(wrong_task("the file is plain text", " or ".join(readers), task))
+            return Detected(plain_text.NAME, None, encoding, None)
     if named == "parquet" and content != "parquet":
         raise UnreadableFileError(
             Problem(
@@ -174,6 +180,19 @@ def _content(source: Source, text: bytes) -> str | None:
             )
         )
     return "jsonl" if text.startswith(b"{") and _is_object(text.split(b"\n", 1)[0]) else None
+
+
+def _is_plain_text(text: bytes, extension: str, task: str | None) -> bool:
+    """Whether a file that is nothing else holds texts without fields: by its task, else by its name.
+
+    A text file of another task may hold delimited columns; prose without any delimiter in its first line is none.
+    """
+    first = text.split(b"\n", 1)[0]
+    if text.startswith((b"{", b"[")) or plain_text.names_columns(first):
+        return False
+    if task in plain_text.reading_tasks():
+        return True
+    return extension in plain_text.EXTENSIONS and (task is None or not any(mark in first for mark in b",;\t"))
 
 
 def _is_object(line: bytes) -> bool:

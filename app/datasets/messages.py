@@ -83,7 +83,7 @@ def _message(item: Any, place: int) -> Message:
         raise InvalidValueError(
             "missing_content",
             f"message {place}, of role {role!r}, has no content",
-            'give it one as a string; only an assistant message with tool_calls may have none'.replace("'", '"'),
+            "give it one as a string; only an assistant message with tool_calls may have none".replace("'", '"'),
         )
     if role == "assistant" and calls is None and not (content or "").strip():
         raise InvalidValueError(

@@ -52,7 +52,7 @@ def blocks_log(records: Records, examples: Examples, max_length: int, *, packing
 
 
 def cut_log(records: Records, examples: Examples, max_length: int, cuts: Sequence[str]) -> Log | None:
-    """What did not fit into the windows of chats or completions; None where all did. `cuts` names the target's numbers."""
+    """What did not fit into the windows of chats or completions; None where all did. `cuts` names `cut`'s numbers."""
     counts = dict(zip(cuts, np.bincount(examples.dense("cut"), minlength=len(cuts)).tolist(), strict=True))
     cut = counts["context"] + counts["answer"]
     if not cut:

@@ -8,6 +8,7 @@ from typing import Literal
 from app.catalog.records import RecordField
 from app.catalog.task_spec import TaskSpec, Variant
 from app.catalog.tasks import TASKS
+from app.datasets.formats.plain_text import reading_tasks
 from app.datasets.problems import Problem, Problems, listed, shown
 
 # What records of other tasks look like, by the column names of the exports people hold.
@@ -22,6 +23,8 @@ SIGNATURES: tuple[tuple[str, tuple[frozenset[str], ...]], ...] = (
     ("summarization", (frozenset({"document", "summary"}), frozenset({"article", "highlights"}))),
     ("text-generation", (frozenset({"messages"}), frozenset({"prompt", "completion"}))),
 )
+
+OR = " or "
 
 
 @dataclass(frozen=True)
@@ -131,14 +134,14 @@ def _report_missing(
     problems: Problems,
 ) -> None:
     other = _looks_like(columns)
-    if other is not None and other != task.name:
+    if other is not None and task.name not in other.split(OR):
         problems.add(
             Problem(
                 "wrong_task",
                 f"the columns {listed(columns)} look like {other} data, and the file was read for {task.name}, which "
                 f"needs {listed([field.name for field in variant.required])}",
                 f"upload it for the task {other}, or pass `columns` if it is {task.name} data after all"
-                if other in TASKS
+                if other.split(OR)[0] in TASKS
                 else f"pass `columns` if it is {task.name} data after all; Tailor's tasks are {listed(tuple(TASKS))}",
                 param="columns",
             )
@@ -149,7 +152,7 @@ def _report_missing(
         near = _close(field.name, left) or (left[0] if left else "<column>")
         example = {name: found.column for name, found in mapped.items()} | {field.name: near}
         order = {field.name: example[field.name] for field in variant.fields if field.name in example}
-        hint = "; the first line must name the columns" if _no_header(columns) else ""
+        hint = "; the first line must name the columns" if _no_header(columns) else _forms(task)
         problems.add(
             Problem(
                 "missing_column",
@@ -159,6 +162,12 @@ def _report_missing(
                 param="columns",
             )
         )
+
+
+def _forms(task: TaskSpec) -> str:
+    """What records of a task may hold, where that is more than one thing."""
+    forms = list(dict.fromkeys(listed([field.name for field in variant.required]) for variant in task.variants))
+    return f"; {task.name} data has {'; or '.join(forms)}" if len(forms) > 1 else ""
 
 
 def _no_header(columns: Sequence[str]) -> bool:
@@ -178,6 +187,8 @@ def _unknown_field(task: TaskSpec, name: str, names: list[str]) -> Problem:
 
 def _looks_like(columns: Sequence[str]) -> str | None:
     names = {column.strip().casefold() for column in columns}
+    if names == {"text"}:
+        return OR.join(reading_tasks())
     return next((task for task, signs in SIGNATURES if any(sign <= names for sign in signs)), None)
 
 

@@ -11,6 +11,7 @@ from app.datasets.values import MISSING, InvalidValueError, check_characters, ki
 ROLES = ("system", "developer", "user", "assistant", "tool")
 KEYS = ("role", "content", "name", "weight", "tool_calls", "tool_call_id", "refusal", "audio", "function_call")
 FORM = 'write messages as [{"role": "user", "content": "…"}, {"role": "assistant", "content": "…"}]'
+CALL_FORM = '{"id": "…", "type": "function", "function": {"name": "…", "arguments": "{…}"}}'
 TOOLS_FORM = 'write tools as [{"type": "function", "function": {"name": "…", "parameters": {…}}}]'
 
 
@@ -113,8 +114,7 @@ def _check_keys(item: dict[Any, Any], place: int) -> None:
         raise InvalidValueError(
             "function_call_deprecated",
             f"message {place} has a function_call, which OpenAI has replaced by tool_calls",
-            'write "tool_calls": [{"id": "…", "type": "function", "function": {"name": "…", "arguments": "{…}"}}], and the '
-            'answer as a message of role "tool"',
+            f'write "tool_calls": [{CALL_FORM}], and the answer as a message of role "tool"',
         )
     if given.get("audio") or given.get("refusal"):
         name = "audio" if given.get("audio") else "refusal"
@@ -162,7 +162,7 @@ def _content(value: object, place: int) -> str | None:
                 raise InvalidValueError(
                     "content_not_text",
                     f"the content of message {place} has a part {shown(part)} that is no text",
-                    'write it as a string, or as parts {"type": "text", "text": "…"}; images and audio cannot be learned',
+                    'write it as a string, or as parts {"type": "text", "text": "…"}; nothing else can be learned',
                 )
             texts.append(part["text"])
         value = "".join(texts)
@@ -199,7 +199,6 @@ def _weight(value: object, role: str, place: int) -> int | None:
 def _tool_calls(value: object, role: str, place: int) -> str | None:
     if value is None or value == []:
         return None
-    form = '{"id": "…", "type": "function", "function": {"name": "…", "arguments": "{…}"}}'
     if role != "assistant":
         raise InvalidValueError(
             "tool_calls_not_allowed",
@@ -211,7 +210,7 @@ def _tool_calls(value: object, role: str, place: int) -> str | None:
         function = call.get("function") if isinstance(call, dict) else None
         if not isinstance(function, dict) or not isinstance(function.get("name"), str):
             raise InvalidValueError(
-                "tool_call_malformed", f"message {place} has the tool call {shown(call)}", f"write it as {form}"
+                "tool_call_malformed", f"message {place} has the tool call {shown(call)}", f"write it as {CALL_FORM}"
             )
         arguments = function.get("arguments")
         try:
@@ -222,7 +221,7 @@ def _tool_calls(value: object, role: str, place: int) -> str | None:
             raise InvalidValueError(
                 "tool_arguments_not_json",
                 f"the arguments of a tool call in message {place} are {shown(arguments)}",
-                f"write them as a string that holds a JSON object: {form}",
+                f"write them as a string that holds a JSON object: {CALL_FORM}",
             )
     text = json.dumps(calls, ensure_ascii=False)
     check_characters(text)

@@ -8,7 +8,7 @@ from typing import Any, Self, cast
 import numpy as np
 import torch
 from pydantic import BaseModel
-from transformers import AutoModelForCausalLM, GenerationConfig, PreTrainedModel, PreTrainedTokenizerBase
+from transformers import AutoModelForCausalLM, PreTrainedModel, PreTrainedTokenizerBase
 
 from app.catalog.text_generation import TextGenerationOptions
 from worker.protocol import Log
@@ -111,7 +111,7 @@ class TextGeneration:
         kept = any(base.has_head(name) for name in ("ForCausalLM", "LMHeadModel", "ForPreTraining"))
         if (log := replaced_head(base, kept=kept)) is not None:
             tell(log)
-        stops = [tokenizer.eos_token_id]
+        stops = [cast(int, tokenizer.eos_token_id)]
         if self.format == "chat":
             if tokenizer.chat_template is None:
                 tokenizer.chat_template = PLAIN_TEMPLATE
@@ -205,7 +205,7 @@ def _is_learned(window: Learned) -> bool:
 
 def _stop_at(model: PreTrainedModel, tokens: Sequence[int]) -> None:
     """Have `generate` stop at these tokens as well as at those it knows."""
-    config = cast(GenerationConfig, model.generation_config)
+    config = model.generation_config
     known = config.eos_token_id
     listed = [] if known is None else known if isinstance(known, list) else [known]
     stops = list(dict.fromkeys([*listed, *tokens]))

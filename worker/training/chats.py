@@ -104,7 +104,7 @@ class ChatWriter:
             text = self.turn(chat, 1).text
         except UnrenderableError:
             return None
-        last = cast("list[int]", self.tokenizer.encode(text, add_special_tokens=False))[-1:]
+        last = self.tokenizer.encode(text, add_special_tokens=False)[-1:]
         return next((token for token in last if token in self.tokenizer.all_special_ids or self._is_added(token)), None)
 
     def _is_added(self, token: int) -> bool:

@@ -1,6 +1,7 @@
 """Records of text generation as windows of tokens: chats, completions of prompts, and plain texts."""
 
 from collections.abc import Iterator
+from dataclasses import replace
 from typing import cast
 
 import numpy as np
@@ -45,13 +46,12 @@ def chat_windows(records: Records, tokenizer: PreTrainedTokenizerBase, max_lengt
     def longest(chat: Chat, place: int) -> Learned:
         """The message behind as much of the chat as fits; cut where even the last question is too long."""
         users = [at for at, message in enumerate(chat.messages[:place]) if message["role"] == "user"]
-        for first in [0, *users[1:]]:
-            found = tokens(writer.turn(chat, place, first))
+        found = tokens(writer.turn(chat, place))
+        for first in users[1:]:
             if len(found.ids) <= max_length:
                 break
-        else:
-            return fit(found, max_length)
-        return Learned(found.ids, found.learned, found.opening, "context" if first else "nothing")
+            found = replace(tokens(writer.turn(chat, place, first)), cut="context")
+        return fit(found, max_length)
 
     chats = zip(records.column("messages"), records.column("tools"), strict=True)
     for record, (messages, tools) in enumerate(chats):

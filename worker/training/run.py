@@ -23,7 +23,7 @@ from worker.training.encoder import check_max_length, open_base
 from worker.training.evaluation import evaluate
 from worker.training.failures import UserError
 from worker.training.interfaces import Task, method_class, task_class
-from worker.training.loop import Engine, LoopSettings, Split, fit
+from worker.training.loop import Engine, LoopSettings, Split, fit, measure_base
 from worker.training.optimizer import Rates, adamw
 from worker.training.sampler import LengthBuckets
 from worker.training.schedule import warmup_steps
@@ -137,6 +137,8 @@ def run(plan: TrainingPlan, run_dir: Path, emit: Callable[[Event], None], stop: 
             resumed_from_step=None if plan.resume_from is None else state.step,
         )
     )
+    if variant.measures_base:
+        measure_base(engine, state)
     fit(engine, settings, state, lambda: store.save(state))
 
     def score(name: Literal["validation", "test"]) -> dict[str, Any]:
@@ -165,6 +167,8 @@ def run(plan: TrainingPlan, run_dir: Path, emit: Callable[[Event], None], stop: 
         )
     if "test" in encoded:
         metrics["test"] = score("test")
+    if variant.measures_base and "validation" in splits:
+        metrics["before_training"] = _before_training(state)
     selected_by = "last step (no validation file)" if state.best is None else f"validation {variant.selection_metric}"
     metrics |= {"best_step": best_step, "selected_by": selected_by}
 
@@ -232,6 +236,12 @@ def _resolve(
     )
     check_precision(chosen.precision)
     return chosen
+
+
+def _before_training(state: TrainState) -> dict[str, float]:
+    """What the base model was worth on the validation file."""
+    row = next(row for row in state.history if row["step"] == 0)
+    return {name.removeprefix("valid_"): value for name, value in row.items() if name.startswith("valid_")}
 
 
 def _identity(plan: TrainingPlan, chosen: ResolvedHyperparameters) -> dict[str, Any]:

@@ -167,8 +167,7 @@ def run(plan: TrainingPlan, run_dir: Path, emit: Callable[[Event], None], stop: 
         )
     if "test" in encoded:
         metrics["test"] = score("test")
-    if variant.measures_base and "validation" in splits:
-        metrics["before_training"] = _before_training(state)
+    metrics |= _before_training(state)
     selected_by = "last step (no validation file)" if state.best is None else f"validation {variant.selection_metric}"
     metrics |= {"best_step": best_step, "selected_by": selected_by}
 
@@ -238,10 +237,11 @@ def _resolve(
     return chosen
 
 
-def _before_training(state: TrainState) -> dict[str, float]:
-    """What the base model was worth on the validation file."""
-    row = next(row for row in state.history if row["step"] == 0)
-    return {name.removeprefix("valid_"): value for name, value in row.items() if name.startswith("valid_")}
+def _before_training(state: TrainState) -> dict[str, dict[str, float]]:
+    """What the base model was worth on the validation file, where that was measured."""
+    rows = [row for row in state.history if row["step"] == 0]
+    values = {name.removeprefix("valid_"): value for row in rows for name, value in row.items() if "valid_" in name}
+    return {"before_training": values} if values else {}
 
 
 def _identity(plan: TrainingPlan, chosen: ResolvedHyperparameters) -> dict[str, Any]:

@@ -14,11 +14,12 @@ from transformers import PreTrainedTokenizerBase
 
 from app.catalog.hyperparameters import Scheduler
 from worker.protocol import Event, Metrics, Progress
+from worker.training.adaptation import Adaptation
 from worker.training.checkpoint import Best, TrainState
 from worker.training.data import Examples, Records, collate
 from worker.training.evaluation import evaluate, rank
 from worker.training.failures import StoppedError, UserError
-from worker.training.interfaces import Method, Scores, Task
+        objective = engine.adaptation.objective(engine.model, collate(train, batch_rows, device, epoch))
 from worker.training.optimizer import ParameterGroup
 from worker.training.pace import Pace, now
 from worker.training.sampler import LengthBuckets
@@ -72,7 +73,7 @@ class Engine:
     optimizer: torch.optim.Optimizer
     groups: list[ParameterGroup]
     task: Task
-    method: Method
+    adaptation: Adaptation
     sampler: LengthBuckets
     train: Split
     validation: Split | None
@@ -176,6 +177,7 @@ def _step(
 ) -> None:
     """One optimizer step: the weighted mean loss over all examples of all its batches."""
     device, train = engine.accelerator.device, engine.train.examples
+    engine.adaptation.start_step(engine.model, state.step / engine.sampler.steps_per_epoch)
     rates = [
         learning_rate(settings.scheduler, spec.peak_rate, state.step, settings.warmup_steps, settings.total_steps)
         for spec in engine.groups
@@ -187,7 +189,7 @@ def _step(
     sums: dict[str, torch.Tensor] = {}
     epoch = state.step // engine.sampler.steps_per_epoch
     for batch_rows in batches:
-        objective = engine.method.objective(engine.task, engine.model, collate(train, batch_rows, device, epoch))
+        scores = _evaluate(engine, engine.validation, state)
         loss = objective.loss / total_weight
         engine.accelerator.backward(loss)
         for name, value in [("loss", loss.detach()), *((k, v / total_weight) for k, v in objective.sums.items())]:
@@ -196,6 +198,7 @@ def _step(
     engine.optimizer.step()
     engine.optimizer.zero_grad()
     state.step += 1
+    engine.adaptation.finish_step(engine.model, state.step)
     state.trained_tokens += int(train.lengths[rows].sum())
     pending.names = [*sums, "grad_norm"]
     pending.values.append(torch.stack([*sums.values(), torch.as_tensor(norm)]))
@@ -246,7 +249,27 @@ def _milestone_due(settings: LoopSettings, state: TrainState) -> bool:
 def _milestone(engine: Engine, settings: LoopSettings, state: TrainState) -> None:
     """Evaluate where there is a validation file, and keep the best. Ties go to the lower loss, then to the earlier."""
     if engine.validation is not None:
+<<<<<<< HEAD
         scores = _evaluate(engine, engine.validation, state)
+=======
+        began = now()
+        split = engine.validation
+        with engine.adaptation.evaluated(engine.model):
+            scores = evaluate(
+                engine.task,
+                engine.model,
+                engine.accelerator.device,
+                split.records,
+                split.examples,
+                engine.stop,
+                engine.emit,
+            )
+        engine.pace.evaluated(now() - began, split.examples.count)
+        epoch = _epoch(engine, state)
+        engine.emit(Metrics("validation", state.step, epoch, scores.values))
+        row = {f"valid_{name}": value for name, value in scores.values.items()}
+        state.history.append({"step": float(state.step), "epoch": epoch} | row)
+>>>>>>> main
         if state.best is None or _beats(settings, scores.values, state.best.values):
             state.best = Best(state.step, scores.values, scores.detail)
             state.evaluations_without_gain = 0
@@ -263,9 +286,9 @@ def measure_base(engine: Engine, state: TrainState) -> None:
 
 def _evaluate(engine: Engine, split: Split, state: TrainState) -> Scores:
     began = now()
-    scores = evaluate(
-        engine.task, engine.model, engine.accelerator.device, split.records, split.examples, engine.stop, engine.emit
-    )
+    device = engine.accelerator.device
+    with engine.adaptation.evaluated(engine.model):
+        scores = evaluate(engine.task, engine.model, device, split.records, split.examples, engine.stop, engine.emit)
     engine.pace.evaluated(now() - began, split.examples.count)
     epoch = _epoch(engine, state)
     engine.emit(Metrics("validation", state.step, epoch, scores.values))

@@ -19,7 +19,7 @@ from worker.training.checkpoint import Best, TrainState
 from worker.training.data import Examples, Records, collate
 from worker.training.evaluation import evaluate, rank
 from worker.training.failures import StoppedError, UserError
-        objective = engine.adaptation.objective(engine.model, collate(train, batch_rows, device, epoch))
+from worker.training.interfaces import Scores, Task
 from worker.training.optimizer import ParameterGroup
 from worker.training.pace import Pace, now
 from worker.training.sampler import LengthBuckets
@@ -249,27 +249,7 @@ def _milestone_due(settings: LoopSettings, state: TrainState) -> bool:
 def _milestone(engine: Engine, settings: LoopSettings, state: TrainState) -> None:
     """Evaluate where there is a validation file, and keep the best. Ties go to the lower loss, then to the earlier."""
     if engine.validation is not None:
-<<<<<<< HEAD
         scores = _evaluate(engine, engine.validation, state)
-=======
-        began = now()
-        split = engine.validation
-        with engine.adaptation.evaluated(engine.model):
-            scores = evaluate(
-                engine.task,
-                engine.model,
-                engine.accelerator.device,
-                split.records,
-                split.examples,
-                engine.stop,
-                engine.emit,
-            )
-        engine.pace.evaluated(now() - began, split.examples.count)
-        epoch = _epoch(engine, state)
-        engine.emit(Metrics("validation", state.step, epoch, scores.values))
-        row = {f"valid_{name}": value for name, value in scores.values.items()}
-        state.history.append({"step": float(state.step), "epoch": epoch} | row)
->>>>>>> main
         if state.best is None or _beats(settings, scores.values, state.best.values):
             state.best = Best(state.step, scores.values, scores.detail)
             state.evaluations_without_gain = 0
@@ -278,9 +258,9 @@ def _milestone(engine: Engine, settings: LoopSettings, state: TrainState) -> Non
     state.milestone = state.step
 
 
-def measure_base(engine: Engine, state: TrainState) -> None:
+def measure_base(engine: Engine, state: TrainState, *, wanted: bool) -> None:
     """Tell what the weights are worth before the first step. They are not among those that are chosen from."""
-    if engine.validation is not None and state.step == 0:
+    if wanted and engine.validation is not None and state.step == 0:
         _evaluate(engine, engine.validation, state)
 
 

@@ -68,7 +68,7 @@ def run(plan: TrainingPlan, run_dir: Path, emit: Callable[[Event], None], stop: 
     model = adaptation.adapt(task.load_model(base, emit))
     if (log := adaptation.log(model)) is not None:
         emit(log)
-    window = base.window if variant.auto_window is None else min(base.window, variant.auto_window)
+    window = min(base.window, variant.auto_window or base.window)
     max_length = asked.max_length if asked.max_length != "auto" else window
     check_max_length(max_length, base)
 
@@ -138,8 +138,7 @@ def run(plan: TrainingPlan, run_dir: Path, emit: Callable[[Event], None], stop: 
             resumed_from_step=None if plan.resume_from is None else state.step,
         )
     )
-    if variant.measures_base:
-        measure_base(engine, state)
+    measure_base(engine, state, wanted=variant.measures_base)
     fit(engine, settings, state, lambda: store.save(state))
 
     def score(name: Literal["validation", "test"]) -> dict[str, Any]:

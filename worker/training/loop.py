@@ -189,7 +189,7 @@ def _step(
     sums: dict[str, torch.Tensor] = {}
     epoch = state.step // engine.sampler.steps_per_epoch
     for batch_rows in batches:
-        scores = _evaluate(engine, engine.validation, state)
+        objective = engine.adaptation.objective(engine.model, collate(train, batch_rows, device, epoch))
         loss = objective.loss / total_weight
         engine.accelerator.backward(loss)
         for name, value in [("loss", loss.detach()), *((k, v / total_weight) for k, v in objective.sums.items())]:

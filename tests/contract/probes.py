@@ -372,9 +372,10 @@ PROBES: tuple[Probe, ...] = (
         noun="texts",
         check_count=check_tokens,
         check_artifact=check_masked_tokens,
-        tolerance=1.0,
+        tolerance=0.5,
         lowest_loss=1.0,
-        n_epochs=160,
+        n_epochs=120,
+        other_rows=[{"text": "The nurse recorded the temperature."}, {"text": "A second scan was not done."}] * 4,
     ),
     *(
         Probe(

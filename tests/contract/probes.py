@@ -393,7 +393,7 @@ PROBES: tuple[Probe, ...] = (
         for name, check, odd_rows in (
             ("chat", check_chats, [_chat("", text, text or "a", text, "b") for text in ODD_TEXTS]),
             ("completion", check_completions, [{"prompt": text, "completion": text or "a"} for text in ODD_TEXTS]),
-            ("text", check_documents, [{"text": text} for text in ODD_TEXTS]),
+            ("text", check_documents, [{"text": text} for text in (*ODD_TEXTS[-1:], *ODD_TEXTS[:-1])]),
         )
     ),
     Probe(

@@ -28,9 +28,9 @@ HEADS = ("lm_head.", "embed_out.", "output_projection.", "decoder.", "cls.")
 CUTS = ("nothing", "context", "answer")  # by their numbers in the target `cut`
 USAGE = {
     "chat": 'chat = [{"role": "user", "content": "A question."}]\n'
-    'generate(chat, max_new_tokens=100)[0]["generated_text"][-1]["content"]',
-    "completion": 'generate("A prompt:", max_new_tokens=100, return_full_text=False)[0]["generated_text"]',
-    "text": 'generate("A text that", max_new_tokens=100)[0]["generated_text"]',
+    'generate(chat, max_new_tokens=20)[0]["generated_text"][-1]["content"]',
+    "completion": 'generate("A prompt:", max_new_tokens=20, return_full_text=False)[0]["generated_text"]',
+    "text": 'generate("A text that", max_new_tokens=20)[0]["generated_text"]',
 }
 
 

@@ -24,11 +24,17 @@ def logits_at(model: torch.nn.Module, batch: Batch, **arguments: Any) -> torch.T
         return output
 
     language_model = next(module for module in model.modules() if isinstance(module, PreTrainedModel))
-    handle = language_model.base_model.register_forward_hook(keep)
+    handle = body_of(language_model).register_forward_hook(keep)
     try:
         return model(**batch.inputs, **arguments, return_dict=True).logits[0]
     finally:
         handle.remove()
+
+
+def body_of(language_model: PreTrainedModel) -> torch.nn.Module:
+    """What the head reads from: the base model, or the part of it that the whole model calls in its stead."""
+    body: torch.nn.Module = language_model.base_model
+    return body.get_submodule("decoder") if language_model.config.model_type == "opt" else body
 
 
 def token_losses(logits: torch.Tensor, tokens: torch.Tensor, label_smoothing: float = 0.0) -> torch.Tensor:

@@ -7,6 +7,7 @@ NAMES = (
     "training_speed",
     "accuracy",
     "question_answering",
+    "language_modelling",
     "turnaround",
     "status_polling",
     "upload",

@@ -13,12 +13,8 @@ import statistics
 import tempfile
 import threading
 import time
-from collections.abc import Callable
 from pathlib import Path
 from typing import Any
-
-import torch
-from transformers import PreTrainedTokenizerBase
 
 from app.catalog.hyperparameters import Hyperparameters
 from app.catalog.plan import DataFile, PreparationLimits, PreparationPlan, TrainingPlan
@@ -27,10 +23,6 @@ from app.datasets.prepare import prepare
 from app.registry.base_models import STARTER, starter_directory
 from worker.child import ENVIRONMENT
 from worker.protocol import Event, Metrics, Progress, Result
-from worker.tasks.fill_mask import FillMask
-from worker.training.data import Batch, Examples, Records, collate, read_records
-from worker.training.device import keep_freed_memory
-from worker.training.encoder import open_base
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "corpus" / "biomedical_abstracts"
 TASK = "fill-mask"
@@ -56,6 +48,14 @@ def prepared(run_dir: Path, split: str) -> DataFile:
 
 def measure_speed(run_dir: Path) -> None:
     """Print the time of a step both ways; its forward and backward pass, since the rest is the same."""
+    os.environ.update(ENVIRONMENT)  # before torch and Transformers are imported
+    import torch
+
+    from worker.tasks.fill_mask import FillMask
+    from worker.training.data import collate, read_records
+    from worker.training.device import keep_freed_memory
+    from worker.training.encoder import open_base
+
     base_directory = starter_directory()
     assert base_directory is not None
     keep_freed_memory()
@@ -64,20 +64,22 @@ def measure_speed(run_dir: Path) -> None:
     torch.manual_seed(1)
     model = task.load_model(base, lambda _: None).train()
     records = read_records("train", prepared(run_dir, "train"), run_dir)
-    examples = _examples(task, records, base.tokenizer)
-    ways: dict[str, Callable[[Batch], torch.Tensor]] = {
-        "masked tokens only": lambda batch: task.objective(model, batch).loss / batch.weight.sum(),
-        "every token": lambda batch: _whole_loss(model, batch),
-    }
-    seconds: dict[str, list[float]] = {way: [] for way in ways}
+    examples = task.encode(records, base.tokenizer, SPEED_LENGTH)
+    seconds: dict[str, list[float]] = {"masked tokens only": [], "every token": []}
     for step in range(SPEED_STEPS + 1):
         rows = torch.arange(step * SPEED_BATCH, (step + 1) * SPEED_BATCH).numpy() % examples.count
-        for way, loss_of in ways.items():
+        for way, times in seconds.items():
             batch = collate(examples, rows, torch.device("cpu"), 0)
             began = time.perf_counter()
-            loss_of(batch).backward()
+            if way == "every token":  # Transformers' own loss, which ignores those that are not masked
+                labels = torch.full_like(batch.inputs["input_ids"], -100)
+                labels.view(-1)[batch.targets["place"]] = batch.targets["token"]
+                loss = model(**batch.inputs, labels=labels).loss
+            else:
+                loss = task.objective(model, batch).loss / batch.weight.sum()
+            loss.backward()
             if step:  # the first one sets up what later ones use
-                seconds[way].append(time.perf_counter() - began)
+                times.append(time.perf_counter() - began)
             model.zero_grad()
     medians = {way: statistics.median(times) for way, times in seconds.items()}
     for way, median in medians.items():
@@ -85,17 +87,6 @@ def measure_speed(run_dir: Path) -> None:
     print(f"every token takes {medians['every token'] / medians['masked tokens only']:.2f} times as long")
     logits = SPEED_BATCH * SPEED_LENGTH * len(base.tokenizer) * 4 / 2**20
     print(f"logits: {0.15 * logits:.0f} MiB instead of {logits:.0f} MiB, and as much again for their gradient")
-
-
-def _examples(task: FillMask, records: Records, tokenizer: PreTrainedTokenizerBase) -> Examples:
-    return task.encode(records, tokenizer, SPEED_LENGTH)
-
-
-def _whole_loss(model: torch.nn.Module, batch: Batch) -> torch.Tensor:
-    """Transformers' own loss: logits of every token, those not masked ignored."""
-    labels = torch.full_like(batch.inputs["input_ids"], -100)
-    labels.view(-1)[batch.targets["place"]] = batch.targets["token"]
-    return model(**batch.inputs, labels=labels).loss
 
 
 def run_job(run_dir: Path, hyperparameters: Hyperparameters, options: dict[str, Any], seed: int) -> dict[str, Any]:

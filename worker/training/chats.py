@@ -105,11 +105,13 @@ class ChatWriter:
         except UnrenderableError:
             return None
         last = self.tokenizer.encode(text, add_special_tokens=False)[-1:]
-        return next((token for token in last if token in self.tokenizer.all_special_ids or self._is_added(token)), None)
+        return next((token for token in last if self._ends(token)), None)
 
-    def _is_added(self, token: int) -> bool:
+    def _ends(self, token: int) -> bool:
+        """Whether it is a special token, other than that of what is unknown."""
         added = self.tokenizer.added_tokens_decoder.get(token)
-        return added is not None and added.special
+        special = added is not None and added.special and token != self.tokenizer.unk_token_id
+        return special or token == self.tokenizer.eos_token_id
 
     def _write(self, chat: Chat, messages: Sequence[Message], *, prompt: bool = False) -> str:
         tools = None if chat.tools is None else list(chat.tools)

@@ -154,7 +154,8 @@ class FrozenBody:
         tensors = {name: value for name, value in self.heard.items() if isinstance(value, torch.Tensor)}
         if set(tensors) != set(self.heard.keys()):
             return False
-        gradients: Sequence[torch.Tensor | None] = torch.autograd.grad(loss, list(tensors.values()), allow_unused=True)
+        found = torch.autograd.grad(loss, list(tensors.values()), allow_unused=True)
+        gradients = cast("tuple[torch.Tensor | None, ...]", found)
         self.directory.mkdir(exist_ok=True)
         for (name, value), gradient in zip(tensors.items(), gradients, strict=True):
             path = self.directory / f"{name}.f32"

@@ -24,8 +24,6 @@ SIGNATURES: tuple[tuple[str, tuple[frozenset[str], ...]], ...] = (
     ("text-generation", (frozenset({"messages"}), frozenset({"prompt", "completion"}))),
 )
 
-OR = " or "
-
 
 @dataclass(frozen=True)
 class FieldColumn:
@@ -134,14 +132,14 @@ def _report_missing(
     problems: Problems,
 ) -> None:
     other = _looks_like(columns)
-    if other is not None and task.name not in other.split(OR):
+    if other is not None and other != task.name:
         problems.add(
             Problem(
                 "wrong_task",
                 f"the columns {listed(columns)} look like {other} data, and the file was read for {task.name}, which "
                 f"needs {listed([field.name for field in variant.required])}",
                 f"upload it for the task {other}, or pass `columns` if it is {task.name} data after all"
-                if other.split(OR)[0] in TASKS
+                if other in TASKS
                 else f"pass `columns` if it is {task.name} data after all; Tailor's tasks are {listed(tuple(TASKS))}",
                 param="columns",
             )
@@ -153,6 +151,8 @@ def _report_missing(
         example = {name: found.column for name, found in mapped.items()} | {field.name: near}
         order = {field.name: example[field.name] for field in variant.fields if field.name in example}
         hint = "; the first line must name the columns" if _no_header(columns) else _forms(task)
+        if {column.strip().casefold() for column in columns} == {"text"}:
+            hint = f"; texts alone are data of {' or '.join(reading_tasks())}"
         problems.add(
             Problem(
                 "missing_column",
@@ -187,8 +187,6 @@ def _unknown_field(task: TaskSpec, name: str, names: list[str]) -> Problem:
 
 def _looks_like(columns: Sequence[str]) -> str | None:
     names = {column.strip().casefold() for column in columns}
-    if names == {"text"}:
-        return OR.join(reading_tasks())
     return next((task for task, signs in SIGNATURES if any(sign <= names for sign in signs)), None)
 
 

@@ -58,6 +58,8 @@ def messages(value: object) -> list[Message]:
 def tools(value: object) -> str:
     """Descriptions of functions, as a JSON array. Raises InvalidValueError for anything else."""
     found = as_list(value)
+    if value is MISSING:
+        raise InvalidValueError("missing_field", "the field is missing", "give every record the same fields")
     if found is None:
         raise InvalidValueError("tools_not_list", f"expected a list of tools, found {shown(value)}", TOOLS_FORM)
     for place, tool in enumerate(found, 1):

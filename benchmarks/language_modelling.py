@@ -26,7 +26,7 @@ from worker.protocol import Event, Metrics, Progress, Result
 
 DATA = Path(__file__).parents[2] / "shared" / "data" / "corpus" / "biomedical_abstracts"
 TASK = "fill-mask"
-ASKED = {"n_epochs": 2, "batch_size": 16, "learning_rate": 5e-4, "max_length": 256}
+ASKED = {"n_epochs": 1, "batch_size": 16, "learning_rate": 5e-4, "max_length": 128}
 LIMITS = PreparationLimits(max_decompressed_bytes=1 << 30, max_row_bytes=1 << 20, memory_bytes=1 << 32, timeout_s=600)
 SPEED_BATCH, SPEED_LENGTH, SPEED_STEPS = 16, 128, 12
 PROGRESS_STEPS = 20

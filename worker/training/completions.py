@@ -73,6 +73,11 @@ class NextTokens:
     learned: Ragged
 
     @property
+    def redraws(self) -> bool:
+        """A window is the same in every epoch."""
+        return False
+
+    @property
     def counts(self) -> NDArray[np.int64]:
         """Tokens to predict in each window."""
         return np.add.reduceat(self.learned.values.astype(np.int64), self.learned.offsets[:-1])

@@ -85,6 +85,11 @@ class Ragged:
 class Draw(Protocol):
     """What is decided of a batch each time it is drawn, such as which tokens are masked."""
 
+    @property
+    def redraws(self) -> bool:
+        """Whether a window has other inputs in each epoch."""
+        ...
+
     def __call__(
         self, inputs: dict[str, NDArray[Any]], rows: NDArray[np.int64], epoch: int | None
     ) -> dict[str, NDArray[Any]]:

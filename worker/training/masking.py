@@ -35,6 +35,11 @@ class Masking:
     vocabulary: int
     seed: int
 
+    @property
+    def redraws(self) -> bool:
+        """Every epoch has other masks."""
+        return True
+
     def __call__(
         self, inputs: dict[str, NDArray[Any]], rows: NDArray[np.int64], epoch: int | None
     ) -> dict[str, NDArray[Any]]:

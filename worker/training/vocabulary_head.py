@@ -20,8 +20,8 @@ def logits_at(model: torch.nn.Module, batch: Batch, **arguments: Any) -> torch.T
 
     def keep(_: torch.nn.Module, __: tuple[Any, ...], output: Any) -> Any:
         states = cast(torch.Tensor, output.last_hidden_state)
-        output.last_hidden_state = states.flatten(0, 1)[places][None]
-        return output
+        # A new object: whoever else listens to the body has the whole output.
+        return type(output)(**{**output, "last_hidden_state": states.flatten(0, 1)[places][None]})
 
     language_model = next(module for module in model.modules() if isinstance(module, PreTrainedModel))
     handle = body_of(language_model).register_forward_hook(keep)

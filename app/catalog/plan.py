@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from app.catalog.hyperparameters import Hyperparameters
+from app.catalog.slices import SliceBy
 
 
 class Plan(BaseModel):
@@ -89,5 +90,20 @@ class RegistrationPlan(Plan):
     limits: PreparationLimits
 
 
-AnyPlan = Annotated[TrainingPlan | PreparationPlan | RegistrationPlan, Field(discriminator="kind")]
-PLAN: TypeAdapter[TrainingPlan | PreparationPlan | RegistrationPlan] = TypeAdapter(AnyPlan)
+class EvaluationPlan(Plan):
+    """Score the model in `directory` on `data`; predictions, statistics of rows and a report lie beside it then."""
+
+    kind: Literal["evaluation"] = "evaluation"
+    task: dict[str, Any] = Field(description="The task's options, `type` included.")
+    model: str = Field(description="Id of the model, for messages.")
+    directory: str
+    data: DataFile
+    seed: int
+    slice_by: SliceBy | None = None
+    max_length: int | None = Field(default=None, description="The window that the model was trained with, if known.")
+    precision: Literal["fp32", "bf16", "fp16"] | None = Field(default=None, description="That it was trained in.")
+    memory_bytes: int | None = Field(default=None, description="Memory it may take beyond what it starts with.")
+
+
+AnyPlan = Annotated[TrainingPlan | PreparationPlan | RegistrationPlan | EvaluationPlan, Field(discriminator="kind")]
+PLAN: TypeAdapter[TrainingPlan | PreparationPlan | RegistrationPlan | EvaluationPlan] = TypeAdapter(AnyPlan)

@@ -8,10 +8,12 @@ from typing import Any, Self, cast
 
 import numpy as np
 import torch
+from numpy.typing import NDArray
 from pydantic import BaseModel
 from torch.nn import functional
 from transformers import AutoModelForQuestionAnswering, PreTrainedModel, PreTrainedTokenizerBase
 
+from app.catalog.measures import Measure
 from app.catalog.question_answering import QuestionAnsweringOptions
 from worker.protocol import Log
 from worker.training.answer_usage import USAGE
@@ -24,12 +26,17 @@ from worker.training.answers import (
     prevailing,
 )
 from worker.training.data import Batch, Examples, Records, overlapping_windows
-from worker.training.encoder import CLASSIFIERS, BaseModelFiles, load_weights, replaced_head
+from worker.training.encoder import CLASSIFIERS, BaseModelFiles, load_weights, replaced_head, trained_head
 from worker.training.failures import UserError
 from worker.training.interfaces import Objective, Scores
-from worker.training.spans import WindowSpans, as_question, best_spans, encode_questions, merge, n_best
+from worker.training.outcomes import Baseline, Outcomes
+from worker.training.spans import Span, WindowSpans, as_question, best_spans, encode_questions, merge, n_best
 
 HEADS = ("qa_outputs.", "splinter_qass.", *CLASSIFIERS)
+MEASURES = (
+    Measure(name="f1", form="mean", columns=("f1",)),
+    Measure(name="exact_match", form="mean", columns=("exact",)),
+)
 SETTINGS = "question_answering.json"
 SHOWN_QUESTIONS = 20  # of a split, whose n-best answers stand in its metrics
 
@@ -83,6 +90,27 @@ class QuestionAnswering:
             threshold,
             tunes,
             prevailing(gold) if asked.normalization == "auto" else asked.normalization,
+            seed,
+        )
+
+    @classmethod
+    def from_artifact(cls, options: BaseModel, base: BaseModelFiles, records: Records, *, seed: int) -> Self:
+        """As the model's own settings say; what they leave out comes from the options, and `auto` from the file."""
+        asked = cast(QuestionAnsweringOptions, options)
+        if not _has_span_head(base):
+            trained_head(base, "ForQuestionAnswering", "question-answering")
+        path, gold = base.directory / SETTINGS, _gold(records)
+        said: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+        told = None if all(gold) else 0.0
+        threshold = told if asked.null_threshold == "auto" else float(asked.null_threshold)
+        normalization = prevailing(gold) if asked.normalization == "auto" else asked.normalization
+        return cls(
+            said.get("doc_stride", asked.doc_stride),
+            said.get("max_answer_length", asked.max_answer_length),
+            said.get("n_best", asked.n_best),
+            said.get("null_threshold", threshold),
+            False,
+            said.get("normalization", normalization),
             seed,
         )
 
@@ -151,8 +179,7 @@ class QuestionAnswering:
             label2id={"LABEL_0": 0, "LABEL_1": 1},
             problem_type=None,
         )
-        kept = any(base.has_head(name) for name in ("ForQuestionAnswering", "ForQuestionAnsweringSimple"))
-        if (log := replaced_head(base, kept=kept)) is not None:
+        if (log := replaced_head(base, kept=_has_span_head(base))) is not None:
             tell(log)
         return model
 
@@ -198,22 +225,14 @@ class QuestionAnswering:
 
     def score(self, records: Records, examples: Examples, predictions: Sequence[WindowSpans]) -> Scores:
         """Spans of a question's windows are put together. `loss` is the mean over windows."""
-        windows: list[list[WindowSpans]] = [[] for _ in range(records.table.num_rows)]
-        for record, prediction in zip(examples.record.tolist(), predictions, strict=True):
-            windows[record].append(prediction)
-        merged = [merge(of_question, self.n_best) for of_question in windows]
+        merged = self._merge(records, examples, predictions)
         contexts, gold = records.column("context"), _gold(records)
-        best = [
-            context[spans[0].begin : spans[0].end] if spans else ""
-            for context, (spans, _) in zip(contexts, merged, strict=True)
-        ]
-        differences = np.array([null - spans[0].score if spans else np.inf for spans, null in merged])
+        best, differences = _best(contexts, merged)
         threshold = self.null_threshold
         if self.tunes and records.split == "validation":
             every = compare(best, gold, self.normalization)
             threshold = best_threshold(differences, every.f1, every.has_answer)
-        given = np.ones(len(best), dtype=np.bool_) if threshold is None else differences <= threshold
-        predicted = [text if is_given else "" for text, is_given in zip(best, given, strict=True)]
+        predicted = _given(best, differences, threshold)
         found = compare(predicted, gold, self.normalization)
         values = answer_values(found) | {"loss": float(np.mean([prediction.loss for prediction in predictions]))}
         shown = slice(SHOWN_QUESTIONS)
@@ -248,6 +267,49 @@ class QuestionAnswering:
         }
         return Scores(values, detail)
 
+    def outcomes(self, records: Records, examples: Examples, predictions: Sequence[WindowSpans]) -> Outcomes:
+        """`confidence` is the answer's share among the n best, no answer included where there may be none."""
+        merged = self._merge(records, examples, predictions)
+        contexts, gold = records.column("context"), _gold(records)
+        best, differences = _best(contexts, merged)
+        predicted = _given(best, differences, self.null_threshold)
+        found = compare(predicted, gold, self.normalization)
+        rows: list[dict[str, Any]] = []
+        for row, (answer, context, (spans, null)) in enumerate(zip(predicted, contexts, merged, strict=True)):
+            answers = n_best(context, spans, None if self.null_threshold is None else null)
+            given = next((entry for entry in answers if entry["text"] == answer), None)
+            rows.append(
+                {
+                    "target": gold[row],
+                    "prediction": answer,
+                    "correct": bool(found.exact[row]),
+                    "confidence": given["probability"] if given else None,
+                    "exact_match": float(found.exact[row]),
+                    "f1": float(found.f1[row]),
+                }
+            )
+        for row, id_ in zip(rows, records.column("id"), strict=True):
+            row["id"] = id_
+        statistics = {"exact": found.exact, "f1": found.f1, "answerable": found.has_answer}
+        return Outcomes(rows, statistics, MEASURES, gold=("answerable",), right="exact")
+
+    def baseline(self, records: Records) -> Baseline | None:
+        """No answer to any question; None where every question has one."""
+        gold = _gold(records)
+        if all(gold):
+            return None
+        values = answer_values(compare([""] * len(gold), gold, self.normalization))
+        return Baseline("no_answer", "Every question is left unanswered.", values)
+
+    def _merge(
+        self, records: Records, examples: Examples, predictions: Sequence[WindowSpans]
+    ) -> list[tuple[list[Span], float]]:
+        """The best spans of every question over its windows, and the score of no answer."""
+        windows: list[list[WindowSpans]] = [[] for _ in range(records.table.num_rows)]
+        for record, prediction in zip(examples.record.tolist(), predictions, strict=True):
+            windows[record].append(prediction)
+        return [merge(of_question, self.n_best) for of_question in windows]
+
     def tuned(self, detail: Mapping[str, Any]) -> Self:
         """With the threshold that the validation file gave."""
         return replace(self, null_threshold=detail["null_threshold"]) if self.tunes else self
@@ -263,8 +325,29 @@ class QuestionAnswering:
             "doc_stride": self.doc_stride,
             "max_answer_length": self.max_answer_length,
             "null_threshold": self.null_threshold,
+            "n_best": self.n_best,
+            "normalization": self.normalization,
         }
         (directory / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", "utf-8")
+
+
+def _has_span_head(base: BaseModelFiles) -> bool:
+    return any(base.has_head(name) for name in ("ForQuestionAnswering", "ForQuestionAnsweringSimple"))
+
+
+def _best(contexts: Sequence[str], merged: Sequence[tuple[list[Span], float]]) -> tuple[list[str], NDArray[np.float64]]:
+    """The best answer to every question, and by how much the score of no answer exceeds its own."""
+    best = [
+        context[spans[0].begin : spans[0].end] if spans else ""
+        for context, (spans, _) in zip(contexts, merged, strict=True)
+    ]
+    return best, np.array([null - spans[0].score if spans else np.inf for spans, null in merged])
+
+
+def _given(best: Sequence[str], differences: NDArray[np.float64], threshold: float | None) -> list[str]:
+    """The answers that are given; the others are empty."""
+    given = np.ones(len(best), dtype=np.bool_) if threshold is None else differences <= threshold
+    return [text if is_given else "" for text, is_given in zip(best, given, strict=True)]
 
 
 def _gold(records: Records) -> list[list[str]]:

@@ -73,6 +73,7 @@ class PreparationPlan(Plan):
     task: str | None
     options: dict[str, Any] = Field(default_factory=dict, description="Options of the task that records depend on.")
     columns: dict[str, str]
+    extras: tuple[str, ...] = Field(default=(), description="Columns to keep beside the task's fields.")
     model: str | None = Field(default=None, description="Id of the model whose tokens lengths are counted in.")
     tokenizer: str | None = Field(default=None, description="Path of its `tokenizer.json`.")
     max_length: int | None = Field(default=None, description="Its window in tokens.")

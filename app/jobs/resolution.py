@@ -66,7 +66,8 @@ def resolve(session: Session, job: Job, files: list[PreparedFile]) -> JobError |
         found = item.preparation.report or {}
         if (found.get("task"), found.get("options")) == (name, options):
             continue
-        reading = Reading(name, options, item.preparation.columns, item.preparation.model)
+        known = item.preparation
+        reading = Reading(name, options, known.columns, known.model, tuple(known.extras))
         item.preparation = preparations.ensure(session, item.file, reading, max_attempts=job.max_attempts)
         setattr(job, item.param.replace("_file", "_preparation"), item.preparation.id)
     session.flush()

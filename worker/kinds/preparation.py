@@ -51,6 +51,7 @@ class PreparationKind:
             task=preparation.task,
             options=preparation.options,
             columns=preparation.columns,
+            extras=tuple(preparation.extras),
             model=preparation.model,
             tokenizer=tokenizer,
             max_length=window,

@@ -47,11 +47,19 @@ def _r2(sums: Floats, rows: int) -> Floats:
     return np.where(spread > 0, 1 - divide(xx - 2 * xy + yy, spread), 0.0)
 
 
-def spearman(truth: Floats, predicted: Floats) -> float:
-    """Correlation of ranks; equal numbers share their mean rank."""
-    return float(_pearson(moments(_ranks(truth), _ranks(predicted)).sum(axis=0)[None], len(truth))[0])
+def correlation(one: Floats, other: Floats) -> float:
+    """Pearson's; 0 where one of the two is the same throughout."""
+    one, other = one - one.mean(), other - other.mean()
+    norm = float(np.sqrt((one @ one) * (other @ other)))
+    return float(one @ other) / norm if norm > 0 else 0.0
 
 
-def _ranks(numbers: Floats) -> Floats:
-    _, places, counts = np.unique(numbers, return_inverse=True, return_counts=True)
+def places(numbers: Floats) -> NDArray[np.int64]:
+    """Where each number stands among all different ones."""
+    return np.unique(numbers, return_inverse=True)[1].reshape(-1)
+
+
+def ranks(places: NDArray[np.int64]) -> Floats:
+    """Ranks of numbers by their places among all different ones, drawn or not; equal ones share their mean rank."""
+    counts = np.bincount(places)
     return (np.cumsum(counts) - (counts - 1) / 2)[places]

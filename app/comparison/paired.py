@@ -21,10 +21,10 @@ from app.comparison.forms import SUMS
 Floats = NDArray[np.float64]
 
 RANDOMIZATIONS, RESAMPLES = 10_000, 1_000
-DRAWN_ROWS = 50_000_000  # beyond it there are fewer, and never fewer than
+DRAWN_ROWS = 20_000_000  # beyond it there are fewer, and never fewer than
 FEWEST = 1_000
-RANKED_ROWS, FEWEST_RANKED = 5_000_000, 200  # as above, where every resample has to be sorted
-ROUNDING = 1e-12  # differences that are this close are equal
+LOOPED_ROWS, FEWEST_LOOPED = 5_000_000, 500  # as above, where resamples are computed one by one
+ROUNDING = 1e-10  # differences that are this close, relative to the metric, are equal
 
 
 @dataclass(frozen=True)
@@ -131,7 +131,8 @@ def _difference(measure: Measure, a: System, b: System, seed: int) -> Difference
             columns_a, columns_b = (forms.moments(*columns.T) for columns in (columns_a, columns_b))
         test = _sums(columns_a, columns_b, SUMS[measure.form], seed)
     observed = test.b - test.a
-    as_large = int((np.abs(test.swapped) >= abs(observed) - ROUNDING).sum())
+    rounding = ROUNDING * max(abs(test.a), abs(test.b))
+    as_large = int((np.abs(test.swapped) >= abs(observed) - rounding).sum())
     low, high = np.percentile(test.resampled, [2.5, 97.5])
     return Difference(
         name=measure.name,
@@ -151,9 +152,7 @@ def _sums(a: Floats, b: Floats, form: Callable[[Floats, int], Floats], seed: int
     rows, width = a.shape
     total_a, total_b = a.sum(axis=0), b.sum(axis=0)
     observed = form(np.stack([total_a, total_b]), rows)
-    swapped: list[Floats] = []
-    for moved in _moves(b - a, seed):
-        swapped.append(form(total_b - moved, rows) - form(total_a + moved, rows))
+    swapped = [form(total_b - moved, rows) - form(total_a + moved, rows) for moved in _moves(b - a, seed)]
     resampled: list[Floats] = []
     kinds, counts, _ = alike(np.concatenate([a, b], axis=1))
     for weights in _resamples(counts, seed):
@@ -177,7 +176,7 @@ def _moves(gains: Floats, seed: int) -> Iterator[Floats]:
 def _resamples(counts: NDArray[np.int64], seed: int) -> Iterator[Floats]:
     generator = np.random.default_rng((seed, 2))
     width = int(counts.sum()) if 4 * len(counts) >= counts.sum() else len(counts)
-    for size in chunks(_number(RESAMPLES, width, DRAWN_ROWS, FEWEST_RANKED), width):
+    for size in chunks(_number(RESAMPLES, width, DRAWN_ROWS, FEWEST_LOOPED), width):
         yield bootstrap_weights(generator, counts, size)
 
 
@@ -202,7 +201,7 @@ def _classes(a: Floats, b: Floats, seed: int) -> _Test:
     if apart.any():
         swapped = []
         generator = np.random.default_rng((seed, 1))
-        for size in chunks(_number(RANDOMIZATIONS, len(triples), DRAWN_ROWS, FEWEST), len(triples)):
+        for size in chunks(_number(RANDOMIZATIONS, len(triples), LOOPED_ROWS, FEWEST_LOOPED), len(triples)):
             for drawn in swaps(generator, counts[apart], size):
                 moved = np.zeros(len(triples))
                 moved[apart] = drawn
@@ -213,23 +212,26 @@ def _classes(a: Floats, b: Floats, seed: int) -> _Test:
 
 def _ranked(a: Floats, b: Floats, seed: int) -> _Test:
     """Spearman's correlation, whose ranks every resample has to find anew."""
-    truth, of_a, of_b = a[:, 0], a[:, 1], b[:, 1]
-    rows = len(truth)
-    randomizations = _number(RANDOMIZATIONS, rows, RANKED_ROWS, FEWEST_RANKED)
+    rows = len(a)
+    truth = forms.places(a[:, 0])
+    of_a, of_b = np.split(forms.places(np.concatenate([a[:, 1], b[:, 1]])), 2)
+
+    def gain(truth: NDArray[np.int64], one: NDArray[np.int64], other: NDArray[np.int64]) -> float:
+        ranks = forms.ranks(truth)
+        return forms.correlation(ranks, forms.ranks(other)) - forms.correlation(ranks, forms.ranks(one))
+
+    number = _number(RANDOMIZATIONS, rows, LOOPED_ROWS, FEWEST_LOOPED)
     swapped: list[float] = [0.0]
     if (of_a != of_b).any():
         generator = np.random.default_rng((seed, 1))
-        swapped = []
-        for _ in range(randomizations):
-            coins = generator.random(rows) < 0.5
-            one, other = np.where(coins, of_b, of_a), np.where(coins, of_a, of_b)
-            swapped.append(forms.spearman(truth, other) - forms.spearman(truth, one))
+        coins = (generator.random(rows) < 0.5 for _ in range(number))
+        swapped = [gain(truth, np.where(coin, of_b, of_a), np.where(coin, of_a, of_b)) for coin in coins]
     generator = np.random.default_rng((seed, 2))
-    resampled: list[float] = []
-    for _ in range(min(RESAMPLES, randomizations)):
-        drawn = generator.integers(0, rows, rows)
-        resampled.append(forms.spearman(truth[drawn], of_b[drawn]) - forms.spearman(truth[drawn], of_a[drawn]))
-    return _Test(forms.spearman(truth, of_a), forms.spearman(truth, of_b), np.array(swapped), np.array(resampled))
+    draws = (generator.integers(0, rows, rows) for _ in range(min(RESAMPLES, number)))
+    resampled = [gain(truth[drawn], of_a[drawn], of_b[drawn]) for drawn in draws]
+    ranks = forms.ranks(truth)
+    observed = [forms.correlation(ranks, forms.ranks(of)) for of in (of_a, of_b)]
+    return _Test(observed[0], observed[1], np.array(swapped), np.array(resampled))
 
 
 def _number(wanted: int, rows: int, drawn: int, fewest: int) -> int:

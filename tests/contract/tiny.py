@@ -128,7 +128,7 @@ def make_plan(
     options = {"type": task} if isinstance(task, str) else task
     fields = TASKS[options["type"]].variant(options).fields
     files = {
-        name: None if rows is None else _write_records(run_dir, name, rows, fields)
+        name: None if rows is None else write_records(run_dir, name, rows, fields)
         for name, rows in (("train", train), ("validation", validation), ("test", test))
     }
     assert files["train"] is not None
@@ -152,7 +152,7 @@ def make_plan(
     return plan
 
 
-def _write_records(run_dir: Path, name: str, rows: Sequence[Row], fields: tuple[RecordField, ...]) -> DataFile:
+def write_records(run_dir: Path, name: str, rows: Sequence[Row], fields: tuple[RecordField, ...]) -> DataFile:
     """As preparation does, but without judging the values: what it refuses must not break the engine either."""
     columns: dict[str, list[Any]] = {field.name: [row.get(field.name) for row in rows] for field in fields}
     path = run_dir / "data" / f"{name}.parquet"

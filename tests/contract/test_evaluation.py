@@ -15,8 +15,7 @@ from app.comparison.paired import System, differences
 from tests.contract.probes import PROBES, Probe
 from tests.contract.tiny import Outcome, make_plan, train, write_records
 from worker.evaluation.run import run
-from worker.protocol import Checkpoint, Event, Result, Started
-from worker.training.failures import UserError
+from worker.protocol import Event, Result, Started
 
 each_probe = pytest.mark.parametrize("probe", PROBES, ids=str)
 

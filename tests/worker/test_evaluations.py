@@ -138,7 +138,7 @@ def test_what_cannot_be_evaluated_says_why(bench: Bench, prepared: str, rows: st
     assert "BertModel" in base.error["message"]
 
 
-def test_one_that_is_cancelled_or_drained_while_it_runs(bench: Bench, prepared: str, monkeypatch: pytest.MonkeyPatch):
+def test_one_that_is_drained_lost_and_cancelled(bench: Bench, prepared: str, monkeypatch: pytest.MonkeyPatch):
     job = trained(bench, prepared)
     evaluation = evaluate(bench, job.fine_tuned_model, prepared)
     with transaction(bench.context.sessions) as session:
@@ -153,29 +153,21 @@ def test_one_that_is_cancelled_or_drained_while_it_runs(bench: Bench, prepared: 
     assert (released.id, released.status, released.attempt) == (evaluation, "queued", 0)
     assert "begins anew" in bench.messages(evaluation)[-1]
 
+    with transaction(bench.context.sessions) as session:
+        assert leases.claim(session, owner="lost", queues=["training"], lease=-bench.context.lease)
+        leases.reap(session)
+
     tell = Relay.tell
 
     def cancel_then_tell(self: Relay, event: Any) -> None:
         if event.message.startswith("Evaluating on"):
             with transaction(bench.context.sessions) as session:
                 evaluations.cancel(session, bench.caller, evaluation)
-            bench.wait(self._heartbeat.cancelled.is_set)  # noqa: SLF001
+            bench.wait(self._heartbeat.cancelled.is_set)
         tell(self, event)
 
     monkeypatch.setattr(Relay, "tell", cancel_then_tell)
     cancelled = bench.run_next("training")
     assert cancelled is not None
-    assert (cancelled.status, cancelled.metrics, cancelled.result_files) == ("cancelled", None, [])
-
-
-def test_a_worker_that_is_lost_leaves_it_to_the_next(bench: Bench, prepared: str):
-    job = trained(bench, prepared)
-    evaluation = evaluate(bench, job.fine_tuned_model, prepared)
-    with transaction(bench.context.sessions) as session:
-        lost = leases.claim(session, owner="lost", queues=["training"], lease=-bench.context.lease)
-        assert lost is not None
-    with transaction(bench.context.sessions) as session:
-        leases.reap(session)
-    found = bench.run_next("training")
-    assert found is not None
-    assert (found.id, found.status, found.attempt) == (evaluation, "succeeded", 2)
+    assert (cancelled.id, cancelled.status, cancelled.attempt) == (evaluation, "cancelled", 2)
+    assert (cancelled.metrics, cancelled.result_files) == (None, [])

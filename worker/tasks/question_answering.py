@@ -18,6 +18,7 @@ from app.catalog.question_answering import QuestionAnsweringOptions
 from worker.protocol import Log
 from worker.training.answer_usage import USAGE
 from worker.training.answers import (
+    RESAMPLES,
     Normalization,
     answer_values,
     best_threshold,
@@ -259,6 +260,7 @@ class QuestionAnswering:
         ]
         detail = {
             "intervals": bootstrap_intervals(found, self.seed),
+            "resamples": RESAMPLES,
             "questions": len(gold),
             "unanswerable": sum(not texts for texts in gold),
             "null_threshold": threshold,

@@ -21,9 +21,10 @@ from worker.training.regression_metrics import regression_detail, regression_val
 from worker.training.scaled_output import scale_output
 
 TARGETS = "regression_targets"  # what the configuration tells of the numbers that the model was trained on
-CORRELATIONS = tuple(
-    Measure(name=name, form=form, columns=("truth", "predicted"))
-    for name, form in (("spearman", "spearman"), ("pearson", "pearson"), ("r2", "r2"))
+CORRELATIONS = (
+    Measure(name="spearman", form="spearman", columns=("truth", "predicted")),
+    Measure(name="pearson", form="pearson", columns=("truth", "predicted")),
+    Measure(name="r2", form="r2", columns=("truth", "predicted")),
 )
 ERRORS = (
     Measure(name="mse", form="mean", columns=("squared",), lower_is_better=True),

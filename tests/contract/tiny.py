@@ -117,7 +117,7 @@ def make_plan(
     resume_from: str | None = None,
     checkpoint_interval_s: float = 600.0,
     task: str | dict[str, Any] = "text-classification",
-    method: str = "full",
+    adaptation: dict[str, dict[str, Any]] | None = None,
     model: str = "local/tiny",
     **hyperparameters: Any,
 ) -> TrainingPlan:
@@ -136,7 +136,7 @@ def make_plan(
         job_id="ftjob-test",
         attempt=1,
         task=options,
-        adaptation={} if method == "full" else {method: {}},
+        adaptation=adaptation or {},
         hyperparameters=Hyperparameters.model_validate({"precision": "fp32"} | hyperparameters),
         seed=seed,
         model=model,

@@ -8,7 +8,8 @@ from app.catalog.tasks import TASKS
 from worker.evaluation import run as evaluation
 from worker.training import run
 from worker.training.device import fast_precision
-from worker.training.interfaces import method_class, task_class
+from worker.training.interfaces import task_class
+from worker.training.method import method_class
 
 PRELOADED = (run, evaluation)
 

@@ -10,10 +10,9 @@ from app.api.event_stream import STREAM_RESPONSES, EventStream
 from app.api.idempotency import OnceDep
 from app.api.schemas.base import errors
 from app.api.schemas.comparisons import ComparisonObject, ComparisonQuery
+from app.api.schemas.evaluation_events import EvaluationEvent, EvaluationEventList
 from app.api.schemas.evaluations import (
     EvaluationCreate,
-    EvaluationEvent,
-    EvaluationEventList,
     EvaluationList,
     EvaluationListQuery,
     EvaluationObject,

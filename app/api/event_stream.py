@@ -16,7 +16,7 @@ from starlette.types import Send
 
 from app.api.feed import Feed
 from app.api.schemas.base import ResponseModel
-from app.api.schemas.evaluations import EvaluationEvent, EvaluationProgress
+from app.api.schemas.evaluation_events import EvaluationEvent, EvaluationProgress
 from app.api.schemas.job_objects import EventObject, ProgressObject
 from app.db import SessionFactory
 from app.jobs import news

@@ -2,6 +2,7 @@
 
 import json
 import threading
+from html.parser import HTMLParser
 from pathlib import Path
 from typing import Any
 
@@ -16,6 +17,39 @@ from tests.contract.probes import PROBES, Probe
 from tests.contract.tiny import Outcome, make_plan, train, write_records
 from worker.evaluation.run import run
 from worker.protocol import Event, Result, Started
+
+
+class Page(HTMLParser):
+    """What a page shows, and the elements that it leaves open."""
+
+    def __init__(self) -> None:
+        super().__init__()
+        self.open: list[str] = []
+        self.headings: list[str] = []
+        self.text = ""
+
+    @classmethod
+    def of(cls, path: Path) -> "Page":
+        page = cls()
+        page.feed(path.read_text("utf-8"))
+        return page
+
+    def handle_starttag(self, tag: str, attrs: Any) -> None:
+        assert tag not in ("script", "link", "img")
+        if tag != "meta":
+            self.open.append(tag)
+
+    def handle_startendtag(self, tag: str, attrs: Any) -> None:
+        pass
+
+    def handle_endtag(self, tag: str) -> None:
+        assert self.open.pop() == tag
+
+    def handle_data(self, data: str) -> None:
+        self.text += data
+        if self.open and self.open[-1] == "h2":
+            self.headings.append(data)
+
 
 each_probe = pytest.mark.parametrize("probe", PROBES, ids=str)
 
@@ -73,6 +107,10 @@ def test_a_model_on_its_own_test_file_has_the_metrics_of_its_job(
     assert {name: ours[name] for name in theirs} == theirs
     assert ours["rows"] == len(rows)
     assert [row["row"] for row in predictions(tmp_path / "evaluation")] == list(range(1, len(rows) + 1))
+
+    shown = Page.of(tmp_path / "evaluation" / "report.html")
+    assert shown.open == []
+    assert {"Metrics"} | ({"Calibration"} if "calibration" in ours else set()) <= set(shown.headings)
 
     # The statistics of rows give the same metrics again.
     meaning = Statistics.model_validate(result.metrics["statistics"])

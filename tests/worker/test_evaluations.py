@@ -62,13 +62,17 @@ def test_a_fine_tuned_model_its_checkpoint_and_another_file(bench: Bench, prepar
     assert {name: found.metrics["metrics"][name] for name in job.metrics["test"]} == job.metrics["test"]
     assert found.seed == job.seed
     assert found.metrics["baseline"]["values"]["accuracy"] == 0.5
+    with transaction(bench.context.sessions) as session:
+        names = [files.get_file(session, bench.caller.project_id, id_).filename for id_ in found.result_files]
+    assert names == [f"{found.id}-predictions.jsonl", f"{found.id}-report.html"]
     predictions = lines(bench, found.result_files[0])
     assert [row["row"] for row in predictions] == list(range(1, 9))
     assert [row["target"] for row in predictions] == [json.loads(line)["label"] for line in rows.splitlines()]
     right = sum(row["target"] == row["prediction"] for row in predictions) / 8
     assert right == found.metrics["metrics"]["accuracy"]
+    measured = found.metrics["metrics"]
     assert bench.messages(found.id)[-2:] == [
-        f"Evaluated {job.fine_tuned_model}",
+        f"Evaluated {job.fine_tuned_model}: accuracy={measured['accuracy']:.4g}, f1_macro={measured['f1_macro']:.4g}",
         "The evaluation has successfully completed",
     ]
     assert list(bench.context.settings.runs_dir.iterdir()) == []

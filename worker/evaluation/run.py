@@ -14,6 +14,7 @@ from accelerate import Accelerator
 
 from app.catalog.plan import EvaluationPlan
 from app.catalog.tasks import TASKS
+from worker.evaluation.report import page
 from worker.evaluation.slices import Slicing, cut
 from worker.protocol import Event, Log, Phase, Result
 from worker.training.data import Examples, Records, read_records
@@ -72,7 +73,8 @@ def run(plan: EvaluationPlan, run_dir: Path, emit: Callable[[Event], None], stop
     }
     _write_predictions(run_dir / PREDICTIONS, records, outcomes, slicing)
     np.save(run_dir / STATISTICS, outcomes.matrix, allow_pickle=False)
-    outputs = {"predictions": PREDICTIONS, "statistics": STATISTICS}
+    (run_dir / REPORT).write_text(page(plan.model, plan.data.filename, spec.name, metrics), "utf-8")
+    outputs = {"predictions": PREDICTIONS, "statistics": STATISTICS, "report": REPORT}
     emit(Result(metrics=metrics, outputs=outputs))
 
 

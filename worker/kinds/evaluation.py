@@ -2,10 +2,12 @@
 
 from dataclasses import dataclass
 from pathlib import Path
+from typing import Any
 
 from sqlalchemy.orm import Session
 
 from app.catalog.plan import EvaluationPlan
+from app.catalog.tasks import TASKS
 from app.db import transaction
 from app.files.service import add_result
 from app.jobs import leases
@@ -65,15 +67,17 @@ class EvaluationKind:
     def succeed(self, session: Session, job: Job, result: protocol.Result, stored: dict[str, BlobRef]) -> Job | None:
         """Finish with the metrics, and publish the files."""
         assert job.lease_token is not None
-        finished = leases.finish(
-            session, job.lease_token, "succeeded", Event(f"Evaluated {job.model}"), metrics=result.metrics
-        )
+        measured: dict[str, Any] = result.metrics["metrics"]
+        headline = TASKS[job.spec["task"]["type"]].variant(job.spec["task"]).headline
+        shown = ", ".join(f"{name}={measured[name]:.4g}" for name in headline if name in measured)
+        values = {name: value for name, value in measured.items() if isinstance(value, float)}
+        event = Event(f"Evaluated {job.model}: {shown}", type="metrics", data=values)
+        finished = leases.finish(session, job.lease_token, "succeeded", event, metrics=result.metrics)
         if finished is None:
             return None
         finished.result_files = [
             add_result(session, job.project_id, f"{job.id}-{ending}", stored[name]).id
             for name, ending in RESULT_FILES.items()
-            if name in stored
         ]
         models.store_files(session, job.id, [PublishedFile(STATISTICS, stored["statistics"])])
         return finished

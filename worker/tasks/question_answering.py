@@ -8,12 +8,10 @@ from typing import Any, Self, cast
 
 import numpy as np
 import torch
-from numpy.typing import NDArray
 from pydantic import BaseModel
 from torch.nn import functional
 from transformers import AutoModelForQuestionAnswering, PreTrainedModel, PreTrainedTokenizerBase
 
-from app.catalog.measures import Measure
 from app.catalog.question_answering import QuestionAnsweringOptions
 from worker.protocol import Log
 from worker.training.answer_usage import USAGE
@@ -29,15 +27,12 @@ from worker.training.answers import (
 from worker.training.data import Batch, Examples, Records, overlapping_windows
 from worker.training.encoder import CLASSIFIERS, BaseModelFiles, load_weights, replaced_head, trained_head
 from worker.training.failures import UserError
+from worker.training.given_answers import Candidates, answer_outcomes
 from worker.training.interfaces import Objective, Scores
 from worker.training.outcomes import Baseline, Outcomes
-from worker.training.spans import Span, WindowSpans, as_question, best_spans, encode_questions, merge, n_best
+from worker.training.spans import WindowSpans, as_question, best_spans, encode_questions
 
 HEADS = ("qa_outputs.", "splinter_qass.", *CLASSIFIERS)
-MEASURES = (
-    Measure(name="f1", form="mean", columns=("f1",)),
-    Measure(name="exact_match", form="mean", columns=("exact",)),
-)
 SETTINGS = "question_answering.json"
 SHOWN_QUESTIONS = 20  # of a split, whose n-best answers stand in its metrics
 
@@ -226,37 +221,26 @@ class QuestionAnswering:
 
     def score(self, records: Records, examples: Examples, predictions: Sequence[WindowSpans]) -> Scores:
         """Spans of a question's windows are put together. `loss` is the mean over windows."""
-        merged = self._merge(records, examples, predictions)
-        contexts, gold = records.column("context"), _gold(records)
-        best, differences = _best(contexts, merged)
+        candidates = Candidates.of(records, examples, predictions, self.n_best)
+        gold = _gold(records)
         threshold = self.null_threshold
         if self.tunes and records.split == "validation":
-            every = compare(best, gold, self.normalization)
-            threshold = best_threshold(differences, every.f1, every.has_answer)
-        predicted = _given(best, differences, threshold)
+            every = compare(candidates.best, gold, self.normalization)
+            threshold = best_threshold(candidates.differences, every.f1, every.has_answer)
+        predicted = candidates.given(threshold)
         found = compare(predicted, gold, self.normalization)
         values = answer_values(found) | {"loss": float(np.mean([prediction.loss for prediction in predictions]))}
-        shown = slice(SHOWN_QUESTIONS)
-        ids = records.column("id")
+        ids, numbers, questions = (records.column(name) for name in ("id", "row", "question"))
         examples_shown = [
             {
-                "id": id_,
-                "row": row,
-                "question": question,
-                "answer": answer,
-                "gold": texts,
-                "n_best": n_best(context, spans, None if threshold is None else null),
+                "id": ids[row],
+                "row": numbers[row],
+                "question": questions[row],
+                "answer": predicted[row],
+                "gold": gold[row],
+                "n_best": candidates.n_best(row, threshold),
             }
-            for id_, row, question, answer, texts, context, (spans, null) in zip(
-                ids[shown],
-                records.column("row")[shown],
-                records.column("question")[shown],
-                predicted[shown],
-                gold[shown],
-                contexts[shown],
-                merged[shown],
-                strict=True,
-            )
+            for row in range(min(SHOWN_QUESTIONS, len(gold)))
         ]
         detail = {
             "intervals": bootstrap_intervals(found, self.seed),
@@ -270,30 +254,11 @@ class QuestionAnswering:
         return Scores(values, detail)
 
     def outcomes(self, records: Records, examples: Examples, predictions: Sequence[WindowSpans]) -> Outcomes:
-        """`confidence` is the answer's share among the n best, no answer included where there may be none."""
-        merged = self._merge(records, examples, predictions)
-        contexts, gold = records.column("context"), _gold(records)
-        best, differences = _best(contexts, merged)
-        predicted = _given(best, differences, self.null_threshold)
-        found = compare(predicted, gold, self.normalization)
-        rows: list[dict[str, Any]] = []
-        for row, (answer, context, (spans, null)) in enumerate(zip(predicted, contexts, merged, strict=True)):
-            answers = n_best(context, spans, None if self.null_threshold is None else null)
-            given = next((entry for entry in answers if entry["text"] == answer), None)
-            rows.append(
-                {
-                    "target": gold[row],
-                    "prediction": answer,
-                    "correct": bool(found.exact[row]),
-                    "confidence": given["probability"] if given else None,
-                    "exact_match": float(found.exact[row]),
-                    "f1": float(found.f1[row]),
-                }
-            )
-        for row, id_ in zip(rows, records.column("id"), strict=True):
-            row["id"] = id_
-        statistics = {"exact": found.exact, "f1": found.f1, "answerable": found.has_answer}
-        return Outcomes(rows, statistics, MEASURES, gold=("answerable",), right="exact")
+        """See answer_outcomes."""
+        candidates = Candidates.of(records, examples, predictions, self.n_best)
+        gold = _gold(records)
+        found = compare(candidates.given(self.null_threshold), gold, self.normalization)
+        return answer_outcomes(records, candidates, gold, found, self.null_threshold)
 
     def baseline(self, records: Records) -> Baseline | None:
         """No answer to any question; None where every question has one."""
@@ -302,15 +267,6 @@ class QuestionAnswering:
             return None
         values = answer_values(compare([""] * len(gold), gold, self.normalization))
         return Baseline("no_answer", "Every question is left unanswered.", values)
-
-    def _merge(
-        self, records: Records, examples: Examples, predictions: Sequence[WindowSpans]
-    ) -> list[tuple[list[Span], float]]:
-        """The best spans of every question over its windows, and the score of no answer."""
-        windows: list[list[WindowSpans]] = [[] for _ in range(records.table.num_rows)]
-        for record, prediction in zip(examples.record.tolist(), predictions, strict=True):
-            windows[record].append(prediction)
-        return [merge(of_question, self.n_best) for of_question in windows]
 
     def tuned(self, detail: Mapping[str, Any]) -> Self:
         """With the threshold that the validation file gave."""
@@ -335,21 +291,6 @@ class QuestionAnswering:
 
 def _has_span_head(base: BaseModelFiles) -> bool:
     return any(base.has_head(name) for name in ("ForQuestionAnswering", "ForQuestionAnsweringSimple"))
-
-
-def _best(contexts: Sequence[str], merged: Sequence[tuple[list[Span], float]]) -> tuple[list[str], NDArray[np.float64]]:
-    """The best answer to every question, and by how much the score of no answer exceeds its own."""
-    best = [
-        context[spans[0].begin : spans[0].end] if spans else ""
-        for context, (spans, _) in zip(contexts, merged, strict=True)
-    ]
-    return best, np.array([null - spans[0].score if spans else np.inf for spans, null in merged])
-
-
-def _given(best: Sequence[str], differences: NDArray[np.float64], threshold: float | None) -> list[str]:
-    """The answers that are given; the others are empty."""
-    given = np.ones(len(best), dtype=np.bool_) if threshold is None else differences <= threshold
-    return [text if is_given else "" for text, is_given in zip(best, given, strict=True)]
 
 
 def _gold(records: Records) -> list[list[str]]:

@@ -14,30 +14,24 @@ from pydantic import BaseModel
 from torch.nn import functional
 from transformers import AutoModelForTokenClassification, PreTrainedModel, PreTrainedTokenizerBase
 
-from app.catalog.measures import Measure
 from app.catalog.token_classification import TokenClassificationOptions
 from app.catalog.unknown_labels import unknown_labels
 from worker.heads.crf import WINDOW, add_modeling_file, trained_class
 from worker.protocol import Log
 from worker.training.data import Batch, Examples, Records, overlapping_windows
 from worker.training.encoder import CLASSIFIERS, BaseModelFiles, load_classifier, trained_head
-from worker.training.entities import entities, entity_detail, entity_values
+from worker.training.entities import entity_detail, entity_values
 from worker.training.failures import UserError
 from worker.training.interfaces import Objective, Scores
 from worker.training.leakage import find_leakage
-from worker.training.outcomes import Baseline, Outcomes, calibrate
+from worker.training.outcomes import Baseline, Outcomes
 from worker.training.sequences import Chain, best_paths, confidences, negative_log_likelihood
+from worker.training.tag_outcomes import tag_outcomes
 from worker.training.words import encode_words, stitch
 
 LISTED = 10  # types or rows a message names before it says "and N more"
 CRF_RATE_FACTOR = 10.0
 HEAD = "ForTokenClassification"
-MEASURES = (
-    Measure(name="f1", form="f1", columns=("hits", "guessed", "gold")),
-    Measure(name="precision", form="ratio", columns=("hits", "guessed")),
-    Measure(name="recall", form="ratio", columns=("hits", "gold")),
-    Measure(name="accuracy", form="ratio", columns=("right_words", "words")),
-)
 
 
 @dataclass(frozen=True)
@@ -198,40 +192,11 @@ class TokenClassification:
         return Scores(values, entity_detail(truth, predicted, self.types, self.seed))
 
     def outcomes(self, records: Records, examples: Examples, predictions: Sequence[WordScores]) -> Outcomes:
-        """`confidences` are those of the words' tags, with a field their marginals; `confidence` is the lowest."""
+        """See tag_outcomes; with a field, confidences are marginals."""
         truth: list[list[str]] = records.column("tags")
         logits, paths = self._decode(truth, examples, predictions)
-        predicted = self._named(paths)
         certain = confidences(logits, paths, predictions[0].chain, self.labels)
-        sentences = list(zip(truth, predicted, certain, strict=True))
-        rows = [
-            {
-                "target": gold,
-                "prediction": guess,
-                "correct": gold == guess,
-                "confidence": min(of_words, default=None),
-                "confidences": of_words,
-            }
-            for gold, guess, of_words in sentences
-        ]
-        pairs = [(set(entities(gold)), set(entities(guess))) for gold, guess, _ in sentences]
-        right = [
-            np.array([one == other for one, other in zip(gold, guess, strict=True)]) for gold, guess, _ in sentences
-        ]
-        statistics = {
-            "hits": np.array([len(gold & guess) for gold, guess in pairs]),
-            "guessed": np.array([len(guess) for _, guess in pairs]),
-            "gold": np.array([len(gold) for gold, _ in pairs]),
-            "right_words": np.array([of_words.sum() for of_words in right]),
-            "words": np.array([len(gold) for gold in truth]),
-            "right": np.array([gold == guess for gold, guess, _ in sentences]),
-        }
-        calibration = calibrate(
-            np.array([value for of_words in certain for value in of_words], dtype=np.float64),
-            np.concatenate([of_words.astype(np.bool_) for of_words in right]),
-            "tags of words",
-        )
-        return Outcomes(rows, statistics, MEASURES, gold=("gold", "words"), right="right", calibration=calibration)
+        return tag_outcomes(truth, self._named(paths), certain)
 
     def baseline(self, records: Records) -> Baseline:
         """No entity at all: what accuracy over words is to be compared with."""

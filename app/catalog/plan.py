@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from app.catalog.hyperparameters import Hyperparameters
+from app.catalog.preprocessing import Preprocessing
 
 
 class Plan(BaseModel):
@@ -35,6 +36,7 @@ class TrainingPlan(Plan):
     task: dict[str, Any] = Field(description="The task's options, `type` included.")
     adaptation: dict[str, dict[str, Any]]
     hyperparameters: Hyperparameters
+    preprocessing: Preprocessing = Preprocessing()
     seed: int
     model: str = Field(description="Id of the base model, for the model card.")
     fine_tuned_model: str = Field(description="Id the result will have.")

@@ -16,7 +16,8 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from app.catalog.hyperparameters import Hyperparameters
 from app.catalog.plan import DataFile, TrainingPlan
-from app.catalog.records import RecordField
+from app.catalog.preprocessing import Preprocessing
+from app.catalog.records import RecordField, extra
 from app.catalog.tasks import TASKS
 from app.datasets.canonical import ROW, schema_of
 from worker.protocol import Event, Metrics, Result
@@ -119,6 +120,7 @@ def make_plan(
     task: str | dict[str, Any] = "text-classification",
     method: str = "full",
     model: str = "local/tiny",
+    preprocessing: dict[str, Any] | None = None,
     **hyperparameters: Any,
 ) -> TrainingPlan:
     """Lay out a run directory with plan.json, base model and data, as a supervisor does."""
@@ -126,7 +128,8 @@ def make_plan(
     if not (run_dir / "base").exists():
         (run_dir / "base").symlink_to(base, target_is_directory=True)
     options = {"type": task} if isinstance(task, str) else task
-    fields = TASKS[options["type"]].variant(options).fields
+    kept = {name: None for row in train for name in row if name.startswith("extra:")}
+    fields = (*TASKS[options["type"]].variant(options).fields, *(extra(name.removeprefix("extra:")) for name in kept))
     files = {
         name: None if rows is None else _write_records(run_dir, name, rows, fields)
         for name, rows in (("train", train), ("validation", validation), ("test", test))
@@ -138,6 +141,7 @@ def make_plan(
         task=options,
         adaptation={} if method == "full" else {method: {}},
         hyperparameters=Hyperparameters.model_validate({"precision": "fp32"} | hyperparameters),
+        preprocessing=Preprocessing.model_validate(preprocessing or {}),
         seed=seed,
         model=model,
         fine_tuned_model="ft:tiny:test",

@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from app.catalog.hyperparameters import Hyperparameters
+from app.catalog.preprocessing import Preprocessing
 from app.catalog.slices import SliceBy
 
 
@@ -36,6 +37,7 @@ class TrainingPlan(Plan):
     task: dict[str, Any] = Field(description="The task's options, `type` included.")
     adaptation: dict[str, dict[str, Any]]
     hyperparameters: Hyperparameters
+    preprocessing: Preprocessing = Preprocessing()
     seed: int
     model: str = Field(description="Id of the base model, for the model card.")
     fine_tuned_model: str = Field(description="Id the result will have.")
@@ -103,6 +105,9 @@ class EvaluationPlan(Plan):
     slice_by: SliceBy | None = None
     max_length: int | None = Field(default=None, description="The window that the model was trained with, if known.")
     precision: Literal["fp32", "bf16", "fp16"] | None = Field(default=None, description="That it was trained in.")
+    preprocessing: Preprocessing | None = Field(
+        default=None, description="How texts were cleaned in training; left out: what the directory says."
+    )
     memory_bytes: int | None = Field(default=None, description="Memory it may take beyond what it starts with.")
 
 

@@ -70,8 +70,7 @@ def keep_columns(extras: Sequence[str], columns: Sequence[str], problems: Proble
             problems.add(
                 Problem(
                     "missing_column",
-                    f"the column {shown(column)} is to be kept, and the file has no such column; it has "
-                    f"{listed(columns)}",
+                    f"no column {shown(column)} to group or slice records by; the file has {listed(columns)}",
                     f"name {shown(near)}" if near else "name one of them",
                     field=column,
                     param="columns",

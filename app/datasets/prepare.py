@@ -149,7 +149,7 @@ def _read(
         log(f"Reading {plan.filename} as {detected.format} of {form.task.name}")
         fields = form.variant.fields
         kept = keep_columns(plan.extras, file.columns, problems)
-        if problems.total:
+        if len(kept) < len(plan.extras):
             return None
         written = (*fields, *kept)
         mapped = form.mapped | {field.name: column for field, column in kept.items()}

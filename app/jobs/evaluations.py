@@ -45,6 +45,7 @@ class _Training:
     seed: int | None
     max_length: int | None
     precision: str | None
+    preprocessing: dict[str, Any] | None
 
 
 def create(session: Session, caller: Caller, new: NewEvaluation, settings: Settings) -> Job:
@@ -91,6 +92,7 @@ def create(session: Session, caller: Caller, new: NewEvaluation, settings: Setti
             "slice_by": dict(new.slice_by) if new.slice_by else None,
             "max_length": training.max_length if training else None,
             "precision": training.precision if training else None,
+            "preprocessing": training.preprocessing if training else None,
         },
     )
     session.add(job)
@@ -115,7 +117,13 @@ def _training(session: Session, model: Model) -> _Training | None:
         return None
     resolved = {name: job.hyperparameters.get(name) for name in ("max_length", "precision")}
     known = {name: None if value == "auto" else value for name, value in resolved.items()}
-    return _Training(job.spec["task"], job.seed, known["max_length"], known["precision"])
+    return _Training(
+        task=job.spec["task"],
+        seed=job.seed,
+        max_length=known["max_length"],
+        precision=known["precision"],
+        preprocessing=job.spec.get("preprocessing"),
+    )
 
 
 def _refuse_other_task(model: Model, trained: Mapping[str, Any], asked: Mapping[str, Any]) -> None:

@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, exists, func, select, update
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from app.catalog.hyperparameters import Hyperparameters
+from app.catalog.preprocessing import Preprocessing, misfit
 from app.catalog.tasks import TASKS
 from app.errors import AppError, not_found
 from app.files.lookup import get_file
@@ -41,6 +42,7 @@ class NewJob:
     task: Mapping[str, Any] | None = None
     columns: Mapping[str, str] = field(default_factory=dict[str, str])
     adaptation: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    preprocessing: Preprocessing | None = None
     time_limit_s: int | None = None
 
 
@@ -60,11 +62,22 @@ def create(session: Session, caller: Caller, new: NewJob, settings: Settings) ->
     columns = dict(new.columns)
     task_columns.check(name, columns)
     options = TASKS[name].reading(task) if name else {}
+    seed = new.seed if new.seed is not None else secrets.randbelow(MAX_SEED + 1)
+    preprocessing = new.preprocessing.with_seed(seed) if new.preprocessing else None
+    if preprocessing is not None and name:
+        _refuse_misfits(task, preprocessing)
+    group = preprocessing.split.group if preprocessing and preprocessing.split else None
     prepared = {
         param: preparations.ensure(
             session,
             file,
-            Reading(name, options, columns or file.columns, base.id),
+            Reading(
+                name,
+                options,
+                columns or file.columns,
+                base.id,
+                (group,) if group is not None and param == "training_file" else (),
+            ),
             max_attempts=settings.max_attempts,
         ).id
         for param, file in files.items()
@@ -77,7 +90,7 @@ def create(session: Session, caller: Caller, new: NewJob, settings: Settings) ->
         status="validating_files",
         model=base.id,
         suffix=new.suffix,
-        seed=new.seed if new.seed is not None else secrets.randbelow(MAX_SEED + 1),
+        seed=seed,
         metadata_=dict(new.metadata),
         training_file=new.training_file,
         validation_file=new.validation_file,
@@ -92,6 +105,7 @@ def create(session: Session, caller: Caller, new: NewJob, settings: Settings) ->
             "task": task,
             "adaptation": dict(new.adaptation),
             "columns": columns,
+            "preprocessing": preprocessing.model_dump(mode="json") if preprocessing else None,
             "fine_tuned_model": models.fine_tuned_id(base.id, caller.project, new.suffix),
         },
     )
@@ -116,6 +130,15 @@ def check_purpose(file: File, param: str) -> None:
 def task_of(file: File) -> dict[str, Any]:
     """The task that a file was uploaded for; empty where it is to be told from the file."""
     return {"type": file.task} if file.task else {}
+
+
+def _refuse_misfits(task: Mapping[str, Any], preprocessing: Preprocessing) -> None:
+    """Raises AppError 400 for an operation on texts that no variant of the task can take."""
+    spec = TASKS[task["type"]]
+    misfits = [misfit(spec.name, variant, preprocessing) for variant in spec.candidates(task)]
+    first = misfits[0]
+    if first is not None and all(misfits):
+        raise AppError(400, "preprocessing_does_not_fit_task", first.message, first.param, {"allowed": first.allowed})
 
 
 def _time_limit_s(asked: int | None, most: int | None) -> int | None:

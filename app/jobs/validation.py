@@ -5,6 +5,7 @@ from typing import Any
 from sqlalchemy import exists, select
 from sqlalchemy.orm import Session
 
+from app.catalog.preprocessing import misfit, of_job
 from app.catalog.tasks import TASKS
 from app.jobs import evaluated_files, resolution
 from app.jobs.events import Event
@@ -103,7 +104,12 @@ def find_problem(hyperparameters: dict[str, Any], files: list[PreparedFile], job
         return problem
     training = files[0]
     task = job.spec["task"]
-    target = TASKS[task["type"]].variant(task).target
+    spec = TASKS[task["type"]]
+    variant = spec.variant(task)
+    unfit = misfit(spec.name, variant, of_job(job.spec))
+    if unfit is not None:
+        return JobError("preprocessing_does_not_fit_task", unfit.message, unfit.param, {"allowed": unfit.allowed})
+    target = variant.target
     if target is not None and target.type == "number":
         return _numbers_problem(hyperparameters, files)
     labels = _labels(training)

@@ -24,6 +24,7 @@ from worker.training.evaluation import predict
 from worker.training.failures import UserError
 from worker.training.interfaces import Task, task_class
 from worker.training.outcomes import Outcomes
+from worker.training.preprocessing import apply, of_artifact
 
 PREDICTIONS, STATISTICS, REPORT = "predictions.jsonl", "statistics.npy", "report.html"
 
@@ -35,9 +36,13 @@ def run(plan: EvaluationPlan, run_dir: Path, emit: Callable[[Event], None], stop
         bound_memory(plan.memory_bytes)
     spec = TASKS[plan.task["type"]]
     variant = spec.variant(plan.task)
-    records = read_records("test", plan.data, run_dir)
+    directory = run_dir / plan.directory
+    cleaning = plan.preprocessing or of_artifact(directory)
+    records = apply(cleaning, read_records("test", plan.data, run_dir), spec, variant)
+    if cleaning.cleaning:
+        emit(Log(f"Texts are cleaned as in training ({', '.join(cleaning.cleaning)})"))
     words = any(field.type == "words" for field in variant.fields)
-    base = open_base(plan.model, run_dir / plan.directory, spec.model_types, words=words)
+    base = open_base(plan.model, directory, spec.model_types, words=words)
     options = spec.options.model_validate(plan.task)
     task = task_class(spec).from_artifact(options, base, records, seed=plan.seed)
     seed_generators(plan.seed)

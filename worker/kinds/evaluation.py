@@ -7,6 +7,7 @@ from typing import Any
 from sqlalchemy.orm import Session
 
 from app.catalog.plan import EvaluationPlan
+from app.catalog.preprocessing import of_job
 from app.catalog.tasks import TASKS
 from app.db import transaction
 from app.files.service import add_result
@@ -57,6 +58,7 @@ class EvaluationKind:
             slice_by=job.spec["slice_by"],
             max_length=job.spec["max_length"],
             precision=job.spec["precision"],
+            preprocessing=of_job(job.spec) if job.spec["preprocessing"] else None,
             memory_bytes=context.settings.job_memory_bytes,
         )
 

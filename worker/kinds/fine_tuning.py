@@ -8,6 +8,7 @@ from sqlalchemy.orm import Session
 
 from app.catalog.hyperparameters import Hyperparameters
 from app.catalog.plan import DataFile, TrainingPlan
+from app.catalog.preprocessing import of_job
 from app.db import transaction
 from app.files.service import add_result
 from app.jobs import leases
@@ -74,6 +75,7 @@ class FineTuningKind:
             task=job.spec["task"],
             adaptation=job.spec["adaptation"],
             hyperparameters=Hyperparameters(**job.hyperparameters),
+            preprocessing=of_job(job.spec),
             seed=job.seed,
             model=job.model,
             fine_tuned_model=job.spec["fine_tuned_model"],

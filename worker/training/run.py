@@ -25,6 +25,7 @@ from worker.training.failures import UserError
 from worker.training.interfaces import Task, task_class
 from worker.training.loop import Engine, LoopSettings, Split, fit
 from worker.training.optimizer import Rates, adamw
+from worker.training.preprocessing import preprocess
 from worker.training.sampler import LengthBuckets
 from worker.training.schedule import warmup_steps
 from worker.training.store import Store
@@ -42,7 +43,11 @@ def run(plan: TrainingPlan, run_dir: Path, emit: Callable[[Event], None], stop: 
     variant = spec.variant(plan.task)
     asked = plan.hyperparameters
     files = {"train": plan.train, "validation": plan.validation, "test": plan.test}
-    splits = {name: read_records(name, file, run_dir) for name, file in files.items() if file is not None}
+    read = {name: read_records(name, file, run_dir) for name, file in files.items() if file is not None}
+    preprocessed = preprocess(plan.preprocessing, read, spec, variant, plan.seed)
+    splits = preprocessed.splits
+    for log in preprocessed.logs:
+        emit(log)
     if asked.early_stopping_patience is not None and "validation" not in splits:
         raise UserError(
             "early_stopping_needs_validation",
@@ -115,7 +120,7 @@ def run(plan: TrainingPlan, run_dir: Path, emit: Callable[[Event], None], stop: 
     store = Store(
         directory=run_dir / CHECKPOINTS,
         run_dir=run_dir,
-        identity=_identity(plan, chosen),
+        identity=_identity(plan, chosen) | preprocessed.identity,
         base=base,
         task=task,
         max_length=max_length,
@@ -181,6 +186,7 @@ def run(plan: TrainingPlan, run_dir: Path, emit: Callable[[Event], None], stop: 
         labels=task.labels,
         headline=variant.headline,
         usage=final.usage(),
+        preprocessing=preprocessed,
     )
     artifact, artifact_files = write_artifact(
         run_dir, provenance, metrics, lambda directory: store.write_model(directory, state)

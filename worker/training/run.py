@@ -1,7 +1,7 @@
 """One fine-tuning job, from plan to artifact. Read top to bottom, this is the recipe."""
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -46,8 +46,7 @@ def run(plan: TrainingPlan, run_dir: Path, emit: Callable[[Event], None], stop: 
     read = {name: read_records(name, file, run_dir) for name, file in files.items() if file is not None}
     preprocessed = preprocess(plan.preprocessing, read, spec, variant, plan.seed)
     splits = preprocessed.splits
-    for log in preprocessed.logs:
-        emit(log)
+    _tell(preprocessed.logs, emit)
     if asked.early_stopping_patience is not None and "validation" not in splits:
         raise UserError(
             "early_stopping_needs_validation",
@@ -66,8 +65,7 @@ def run(plan: TrainingPlan, run_dir: Path, emit: Callable[[Event], None], stop: 
         seed=plan.seed,
     )
     adaptation = Adaptation.of(task, plan.adaptation)
-    for log in task.remarks(splits):
-        emit(log)
+    _tell(task.remarks(splits), emit)
 
     seed_generators(plan.seed)
     model = adaptation.adapt(task.load_model(base, emit))
@@ -202,6 +200,11 @@ def run(plan: TrainingPlan, run_dir: Path, emit: Callable[[Event], None], stop: 
             trained_tokens=state.trained_tokens,
         )
     )
+
+
+def _tell(logs: Sequence[Log], emit: Callable[[Event], None]) -> None:
+    for log in logs:
+        emit(log)
 
 
 def _watched(validation: Split | None, rows: int | None, seed: int) -> Split | None:

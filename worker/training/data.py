@@ -1,9 +1,9 @@
 """Records in, padded batches out: prepared Parquet is tokenised once and kept in Arrow's list layout."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import numpy as np
 import pyarrow as pa
@@ -117,7 +117,7 @@ class Examples:
         """Tokens of every window."""
         return self.inputs["input_ids"].lengths
 
-    def of_records(self, records: NDArray[np.int64]) -> tuple["Examples", NDArray[np.int64]]:
+    def of_records(self, records: NDArray[np.int64]) -> tuple[Self, NDArray[np.int64]]:
         """The windows of some records, given in rising order and renumbered from 0, and which windows they are."""
         windows = np.flatnonzero(np.isin(self.record, records))
         targets = {
@@ -126,7 +126,8 @@ class Examples:
         }
         inputs = {name: ragged.take(windows) for name, ragged in self.inputs.items()}
         numbers = np.searchsorted(records, self.record[windows])
-        return Examples(inputs, targets, self.weight[windows], numbers, self.pad_left), windows
+        part = replace(self, inputs=inputs, targets=targets, weight=self.weight[windows], record=numbers)
+        return part, windows
 
     def dense(self, name: str) -> NDArray[Any]:
         """A target that is an array."""

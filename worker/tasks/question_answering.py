@@ -9,7 +9,6 @@ from typing import Any, Self, cast
 import numpy as np
 import torch
 from pydantic import BaseModel
-from torch.nn import functional
 from transformers import AutoModelForQuestionAnswering, PreTrainedModel, PreTrainedTokenizerBase
 
 from app.catalog.question_answering import QuestionAnsweringOptions
@@ -30,6 +29,7 @@ from worker.training.failures import UserError
 from worker.training.given_answers import Candidates, answer_outcomes
 from worker.training.interfaces import Objective, Scores
 from worker.training.outcomes import Baseline, Outcomes
+from worker.training.span_logits import logits_of, losses_of, place_of, shift_of
 from worker.training.spans import WindowSpans, as_question, best_spans, encode_questions
 
 HEADS = ("qa_outputs.", "splinter_qass.", *CLASSIFIERS)
@@ -191,21 +191,21 @@ class QuestionAnswering:
 
     def objective(self, model: torch.nn.Module, batch: Batch) -> Objective:
         """Mean cross-entropy of the answer's first and last token; also the weighted count of right windows."""
-        starts, ends = _logits(model, batch)
-        right = (starts.detach().argmax(dim=-1) == _at(batch, "start")) & (
-            ends.detach().argmax(dim=-1) == _at(batch, "end")
+        starts, ends = logits_of(model, batch)
+        right = (starts.detach().argmax(dim=-1) == place_of(batch, "start")) & (
+            ends.detach().argmax(dim=-1) == place_of(batch, "end")
         )
         return Objective(
-            (_losses(starts, ends, batch) * batch.weight).sum(), {"accuracy": (right * batch.weight).sum()}
+            (losses_of(starts, ends, batch) * batch.weight).sum(), {"accuracy": (right * batch.weight).sum()}
         )
 
     def predict(self, model: torch.nn.Module, batch: Batch) -> Sequence[WindowSpans]:
         """The n best spans of every window."""
-        starts, ends = _logits(model, batch)
-        losses = _losses(starts, ends, batch).tolist()
-        nulls = _at(batch, "null")[:, None]
+        starts, ends = logits_of(model, batch)
+        losses = losses_of(starts, ends, batch).tolist()
+        nulls = place_of(batch, "null")[:, None]
         null = (starts.gather(1, nulls) + ends.gather(1, nulls)).squeeze(1).tolist()
-        shifts = _shift(batch).tolist()
+        shifts = shift_of(batch).tolist()
         context = batch.targets["context"].tolist()
         start_rows, end_rows = starts.cpu().numpy(), ends.cpu().numpy()
         begins, stops = batch.targets["begin"].cpu().numpy(), batch.targets["stop"].cpu().numpy()
@@ -309,28 +309,3 @@ def _leakage(split: str, known: list[tuple[int, int]]) -> Log:
         level="warn",
         data={"code": "leakage", "split": split, "count": len(known), "rows": known[:10]},
     )
-
-
-def _logits(model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-    """Scores of each token as the first and as the last of the answer, [batch, tokens]; none for padding."""
-    output = model(**batch.inputs)
-    padding = batch.inputs["attention_mask"] == 0
-    return tuple(
-        logits.float().masked_fill(padding, float("-inf")) for logits in (output.start_logits, output.end_logits)
-    )
-
-
-def _shift(batch: Batch) -> torch.Tensor:
-    """Padding on the left, [batch]."""
-    return batch.inputs["attention_mask"].argmax(dim=1)
-
-
-def _at(batch: Batch, target: str) -> torch.Tensor:
-    """A token's place in the batch, [batch]."""
-    return batch.targets[target] + _shift(batch)
-
-
-def _losses(starts: torch.Tensor, ends: torch.Tensor, batch: Batch) -> torch.Tensor:
-    first = functional.cross_entropy(starts, _at(batch, "start"), reduction="none")
-    last = functional.cross_entropy(ends, _at(batch, "end"), reduction="none")
-    return (first + last) / 2

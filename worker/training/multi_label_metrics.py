@@ -90,7 +90,8 @@ def bootstrap_intervals(truth: Labels, predicted: Labels, seed: int) -> dict[str
     chunk = max(1, min(RESAMPLES, CELLS_PER_CHUNK // max(len(numbers), truth.shape[1])))
     for start in range(0, RESAMPLES, chunk):
         draws = generator.multinomial(total, numbers / total, size=min(chunk, RESAMPLES - start)).astype(np.float64)
-        hits, of_truth, of_predicted = draws @ hits_of, draws @ truth_of, draws @ predicted_of
+        products = (draws @ hits_of, draws @ truth_of, draws @ predicted_of)
+        hits, of_truth, of_predicted = (np.asarray(product, dtype=np.float64) for product in products)
         drawn = {"accuracy": draws[:, right].sum(axis=1) / total, "hamming_loss": draws @ wrong / total}
         gold = of_truth.sum(axis=1)
         quotients: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = {

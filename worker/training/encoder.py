@@ -200,6 +200,19 @@ def load_weights(base: BaseModelFiles, auto_class: Any, **config_changes: Any) -
         ) from error
 
 
+def trained_head(base: BaseModelFiles, suffix: str, task: str) -> list[str]:
+    """Names of the outputs of the model's own head, in the order of their ids. Raises UserError where it has none."""
+    if not base.has_head(suffix):
+        found = ", ".join(base.config.architectures or []) or "none"
+        raise UserError(
+            "model_has_no_head",
+            f"Model {base.id!r} has no head for {task} that could be evaluated (its architecture: {found}). Fine-tune "
+            "it for the task first, and evaluate the result.",
+            "model",
+        )
+    return [str(label) for _, label in sorted((base.config.id2label or {}).items())]
+
+
 def keeps_head(base: BaseModelFiles, suffix: str, labels: list[str]) -> bool:
     """Whether the base has a head `suffix` for exactly these labels, in their order."""
     return base.has_head(suffix) and [label for _, label in sorted((base.config.id2label or {}).items())] == labels

@@ -6,8 +6,9 @@ from typing import Literal
 # id: a name of the record. text: a string. label: a class, as a string. labels: any number of different classes.
 # number: a float. words: a text cut into words. tags: one string for every word of the field `of`. answers: {"text":
 # [], "answer_start": []}, each text standing in the field `of` at that offset, in code points. messages: a chat, each
-# message with role and content. tools: descriptions of functions that a chat may call, as a JSON array.
-FieldType = Literal["id", "text", "label", "labels", "number", "words", "tags", "answers", "messages", "tools"]
+# message with role and content. tools: descriptions of functions that a chat may call, as a JSON array. extra: what a
+# column that no field is read from says of the record, as a string.
+FieldType = Literal["id", "text", "label", "labels", "number", "words", "tags", "answers", "messages", "tools", "extra"]
 READ_TYPES = frozenset({"text", "words", "messages"})
 
 
@@ -31,3 +32,8 @@ class RecordField:
     def is_read(self) -> bool:
         """Whether a model reads it as its input."""
         return self.type in READ_TYPES and not self.target
+
+
+def extra(column: str) -> RecordField:
+    """A column of the file that is kept beside the task's fields, to group or slice records by."""
+    return RecordField(f"extra:{column}", "extra", f"The column {column} of the file.", optional=True)

@@ -34,6 +34,7 @@ class PreparationKind:
     """Jobs that read an uploaded file."""
 
     uses_standby: bool = False
+    resumes: bool = False
 
     def lay_out(self, context: WorkerContext, job: Job, run_dir: Path) -> PreparationPlan:
         """Fetch the file, and the tokenizer that lengths are counted with where it is to be had."""
@@ -53,6 +54,7 @@ class PreparationKind:
             task=preparation.task,
             options=preparation.options,
             columns=preparation.columns,
+            extras=tuple(preparation.extras),
             model=preparation.model,
             fitting_tasks=None if model is None else tuple(models.fitting_tasks(model) or ()),
             tokenizer=tokenizer,

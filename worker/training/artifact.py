@@ -15,6 +15,7 @@ from huggingface_hub import EvalResult, ModelCardData
 from app.catalog.methods import DEFAULT_METHOD
 from app.catalog.plan import DataFile
 from worker.training.checkpoint import publish
+from worker.training.preprocessing import Preprocessed
 
 LIBRARIES = (
     "tailor",
@@ -45,6 +46,7 @@ class Provenance:
     labels: list[str] | None
     headline: tuple[str, ...]
     usage: str
+    preprocessing: Preprocessed
 
 
 def write_artifact(
@@ -56,6 +58,7 @@ def write_artifact(
         shutil.rmtree(draft)
     draft.mkdir()
     write_model(draft)
+    provenance.preprocessing.write(draft)
     (draft / "README.md").write_text(model_card(provenance, metrics), "utf-8")
     (draft / "metrics.json").write_text(_json(metrics), "utf-8")
     manifest = {
@@ -66,6 +69,7 @@ def write_artifact(
         "adaptation": provenance.adaptation,
         "seed": provenance.seed,
         "hyperparameters": provenance.hyperparameters,
+        "preprocessing": provenance.preprocessing.preprocessing.model_dump(mode="json"),
         "labels": provenance.labels,
         "data": {
             split: {"file": file.file_id, "filename": file.filename, "sha256": file.sha256, "rows": file.rows}
@@ -143,7 +147,7 @@ seed {provenance.seed}).
 {provenance.usage}
 ```
 
-## Results
+{provenance.preprocessing.card()}## Results
 
 {_results_table(metrics)}
 

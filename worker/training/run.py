@@ -1,7 +1,7 @@
 """One fine-tuning job, from plan to artifact. Read top to bottom, this is the recipe."""
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -26,6 +26,7 @@ from worker.training.features import Site
 from worker.training.interfaces import Task, task_class
 from worker.training.loop import Engine, LoopSettings, Split, fit, measure_base
 from worker.training.optimizer import Rates, adamw
+from worker.training.preprocessing import preprocess
 from worker.training.sampler import LengthBuckets
 from worker.training.schedule import warmup_steps
 from worker.training.store import Store
@@ -43,7 +44,10 @@ def run(plan: TrainingPlan, run_dir: Path, emit: Callable[[Event], None], stop: 
     variant = spec.variant(plan.task)
     asked = plan.hyperparameters
     files = {"train": plan.train, "validation": plan.validation, "test": plan.test}
-    splits = {name: read_records(name, file, run_dir) for name, file in files.items() if file is not None}
+    read = {name: read_records(name, file, run_dir) for name, file in files.items() if file is not None}
+    preprocessed = preprocess(plan.preprocessing, read, spec, variant, plan.seed)
+    splits = preprocessed.splits
+    _tell(preprocessed.logs, emit)
     if asked.early_stopping_patience is not None and "validation" not in splits:
         raise UserError(
             "early_stopping_needs_validation",
@@ -62,8 +66,7 @@ def run(plan: TrainingPlan, run_dir: Path, emit: Callable[[Event], None], stop: 
         seed=plan.seed,
     )
     adaptation = Adaptation.of(task, plan.adaptation)
-    for log in task.remarks(splits):
-        emit(log)
+    _tell(task.remarks(splits), emit)
 
     seed_generators(plan.seed)
     model = adaptation.adapt(task.load_model(base, emit))
@@ -117,7 +120,7 @@ def run(plan: TrainingPlan, run_dir: Path, emit: Callable[[Event], None], stop: 
     store = Store(
         directory=run_dir / CHECKPOINTS,
         run_dir=run_dir,
-        identity=_identity(plan, chosen),
+        identity=_identity(plan, chosen) | preprocessed.identity,
         base=base,
         task=task,
         max_length=max_length,
@@ -189,6 +192,7 @@ def run(plan: TrainingPlan, run_dir: Path, emit: Callable[[Event], None], stop: 
         labels=task.labels,
         headline=variant.headline,
         usage=final.usage(),
+        preprocessing=preprocessed,
     )
     artifact, artifact_files = write_artifact(
         run_dir, provenance, metrics, lambda directory: store.write_model(directory, state)
@@ -204,6 +208,11 @@ def run(plan: TrainingPlan, run_dir: Path, emit: Callable[[Event], None], stop: 
             trained_tokens=state.trained_tokens,
         )
     )
+
+
+def _tell(logs: Sequence[Log], emit: Callable[[Event], None]) -> None:
+    for log in logs:
+        emit(log)
 
 
 def _watched(validation: Split | None, rows: int | None, seed: int) -> Split | None:

@@ -3,9 +3,12 @@
 from functools import cache
 from typing import Any, Literal
 
+from pydantic import Field
+
 from app.api.schemas.base import ResponseModel
 from app.catalog.hyperparameters import Hyperparameters
 from app.catalog.methods import DEFAULT_METHOD, METHODS, composes_with
+from app.catalog.preprocessing import Preprocessing, operations
 from app.catalog.task_spec import TaskSpec, Variant
 from app.catalog.tasks import DEFAULT_TASK, TASKS
 
@@ -30,6 +33,7 @@ class CatalogVariant(ResponseModel):
     metrics: list[str]
     selection_metric: str
     lower_is_better: bool
+    preprocessing: list[str] = Field(description="The operations on texts that its records can take.")
     example: list[dict[str, Any]]
 
 
@@ -64,7 +68,7 @@ class CatalogMethod(ResponseModel):
 
 
 class Catalog(ResponseModel):
-    """Everything a job may ask for."""
+    """Everything a job may ask for. `preprocessing` and `hyperparameters` are JSON schemas with their defaults."""
 
     object: Literal["catalog"] = "catalog"
     default_task: str
@@ -72,6 +76,7 @@ class Catalog(ResponseModel):
     tasks: list[CatalogTask]
     methods: list[CatalogMethod]
     hyperparameters: dict[str, Any]
+    preprocessing: dict[str, Any]
 
 
 def _variant(variant: Variant) -> CatalogVariant:
@@ -92,6 +97,7 @@ def _variant(variant: Variant) -> CatalogVariant:
         metrics=list(variant.metrics),
         selection_metric=variant.selection_metric,
         lower_is_better=variant.lower_is_better,
+        preprocessing=list(operations(variant)),
         example=list(variant.example),
     )
 
@@ -132,4 +138,5 @@ def catalog() -> Catalog:
             for spec in METHODS.values()
         ],
         hyperparameters=Hyperparameters.model_json_schema(),
+        preprocessing=Preprocessing.model_json_schema(),
     )

@@ -8,6 +8,7 @@ NAMES = (
     "accuracy",
     "adaptation",
     "question_answering",
+    "language_modelling",
     "turnaround",
     "status_polling",
     "upload",

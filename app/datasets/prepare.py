@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from app.catalog.plan import PreparationPlan
+from app.catalog.task_spec import Variant
 from app.datasets.canonical import Writing, write_records
 from app.datasets.detection import Detected, detect, wrong_task
 from app.datasets.errors import UnreadableFileError, data_error
@@ -19,7 +20,7 @@ from app.datasets.layouts.layout import Layout
 from app.datasets.lengths import load_tokenizer, token_lengths
 from app.datasets.limits import Deadline, apply_limits, memory_error
 from app.datasets.mapping import keep_columns
-from app.datasets.problems import Problem, Problems
+from app.datasets.problems import Problem, Problems, listed
 from app.datasets.report import Report, TokenReport
 from app.datasets.source import Source, open_source
 from app.datasets.survey import survey
@@ -90,7 +91,7 @@ def _prepare(
     found = survey(records, variant.fields, plan.limits.memory_bytes // 2, deadline, warnings)
     tokens, tokens_reason = _tokens(plan, run_dir, records, reading, deadline)
     if tokens is not None and tokens["share_over_window"]:
-        warnings.add(_over_window(tokens))
+        warnings.add(_over_window(tokens, variant))
     return {
         "task": task.name,
         "options": plan.options | task.with_variant(variant),
@@ -143,9 +144,11 @@ def _read(
         reader = laid_out or file
         task = layout.task if layout else plan.task or detected.task
         asked = {} if layout else plan.columns
-        form = find_form(task, plan.options, asked, reader.columns, sample, problems)
+        form = find_form(task, plan.options, asked, reader.columns, sample, problems, plan.fitting_tasks)
         if form is None:
             return None
+        if form.others:
+            warnings.add(_in_doubt(form))
         log(f"Reading {plan.filename} as {detected.format} of {form.task.name}")
         fields = form.variant.fields
         kept = keep_columns(plan.extras, file.columns, problems)
@@ -226,10 +229,20 @@ def _tokens(
     return token_lengths(records, reading.rows, fields, tokenizer, plan.model, plan.max_length, deadline), None
 
 
-def _over_window(tokens: TokenReport) -> Problem:
+def _in_doubt(form: Form) -> Problem:
+    """A file that fits several tasks, and no model to tell which is meant."""
+    return Problem(
+        "task_in_doubt",
+        f"the file was read as {form.task.name} data; it fits {listed(form.others)} as well",
+        "nothing is to be done: a job's model settles it, or its `task`",
+        param="task",
+    )
+
+
+def _over_window(tokens: TokenReport, variant: Variant) -> Problem:
     return Problem(
         "over_window",
         f"{tokens['share_over_window'] or 0:.1%} of the texts are longer than {tokens['max_length']} tokens, "
         f"the window of {tokens['model']}",
-        "nothing is cut: such texts are read in overlapping windows, which takes longer",
+        variant.when_too_long,
     )

@@ -7,7 +7,7 @@ import pytest
 import torch
 from peft import PeftModel
 from safetensors.torch import load_file
-from transformers import AutoModelForSequenceClassification, AutoTokenizer
+from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertModel
 
 from app.catalog.methods import METHODS, composes_with, conflict
 from tests.contract.probes import PROBES, Probe
@@ -168,3 +168,46 @@ def test_every_method_is_tested_and_says_what_it_composes_with() -> None:
                 assert (other in composes_with(spec)) == (conflict((name, other)) is None)
                 assert (other in composes_with(spec)) == (name in composes_with(METHODS[other]))
         assert set(spec.conflicts) <= set(METHODS)
+
+
+FROZEN: Adaptation = {"freeze": {"layers": ["encoder"]}}
+
+
+def test_features_of_a_frozen_body_are_computed_once_and_lead_to_the_same_result(
+    tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    texts = 0
+    forward = BertModel.forward
+
+    def counted(self: BertModel, input_ids: torch.Tensor, *args: Any, **kwargs: Any) -> Any:
+        nonlocal texts
+        texts += len(input_ids)
+        return forward(self, input_ids, *args, **kwargs)
+
+    monkeypatch.setattr(BertModel, "forward", counted)
+    live = run(tmp_path / "live", tiny_encoder, CLASSIFIER, {"freeze": {**FROZEN["freeze"], "cache_features": False}})
+    in_every_epoch, texts = texts, 0
+    cached = run(tmp_path / "cached", tiny_encoder, CLASSIFIER, FROZEN)
+    # Eight to train on and six to watch; a batch more to see what the head reads. The test file has the same texts.
+    assert texts == 8 + 6 + 8 < in_every_epoch
+    assert cached.losses == pytest.approx(live.losses, rel=1e-5)
+    one, other = (outcome.result.metrics["test"] for outcome in (cached, live))
+    assert {name: one[name] for name in one if isinstance(one[name], float)} == pytest.approx(
+        {name: other[name] for name in one if isinstance(one[name], float)}, rel=1e-5
+    )
+    kept = {path.name for path in (tmp_path / "cached" / "features").iterdir()}
+    assert kept == {"pooler_output.f32"}  # the classifier reads nothing else
+
+
+@pytest.mark.parametrize("task", [task for task in FORMS if task != "text-classification"])
+def test_features_of_tokens_are_kept_where_the_head_reads_them(task: str, tiny_encoder: Path, tmp_path: Path) -> None:
+    probe = FORMS[task]
+    live = run(tmp_path / "live", tiny_encoder, probe, {"freeze": {**FROZEN["freeze"], "cache_features": False}})
+    cached = run(tmp_path / "cached", tiny_encoder, probe, FROZEN)
+    assert cached.losses == pytest.approx(live.losses, rel=1e-4)
+    assert {path.name for path in (tmp_path / "cached" / "features").iterdir()} == {"last_hidden_state.f32"}
+
+
+def test_embeddings_that_fgm_moves_are_never_taken_from_disk(tiny_encoder: Path, tmp_path: Path) -> None:
+    run(tmp_path, tiny_encoder, CLASSIFIER, FROZEN | {"fgm": {}})
+    assert not (tmp_path / "features").exists()

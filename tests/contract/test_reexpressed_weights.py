@@ -1,15 +1,17 @@
 """The starter's weights as RoBERTa, DistilBERT and ELECTRA: the same hidden states, and the same training."""
 
+import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModel, AutoTokenizer
+from transformers import AutoModel, AutoTokenizer, pipeline
 
 from app.catalog.tasks import TASKS
 from tests.contract.reexpression import FORMS, reexpress
 from tests.contract.tiny import Outcome, make_plan, train
+from worker.training.encoder import open_base
 
 OTHERS = [name for name in FORMS if name != "bert"]
 TEXTS = [
@@ -68,3 +70,27 @@ def test_training_them_goes_the_same_way(form: str, as_bert: Outcome, forms: dic
     assert found["loss"] == pytest.approx(expected["loss"], abs=apart)
     assert found["accuracy"] == pytest.approx(expected["accuracy"], abs=0.02)
     assert found["f1"] == pytest.approx(expected["f1"], abs=0.05)
+
+
+def test_positions_are_counted_from_the_padding_token_on(forms: dict[str, Path]) -> None:
+    base = open_base("local/roberta", forms["roberta"], frozenset({"roberta"}))
+    assert (base.config.max_position_embeddings, base.config.pad_token_id) == (513, 0)
+    assert base.window_limit == 512
+
+
+def test_a_body_with_one_segment_reads_pairs_with_a_tokenizer_that_has_two(
+    forms: dict[str, Path], tmp_path: Path
+) -> None:
+    rows = [
+        {"text": "A man is singing.", "text_pair": "Someone sings.", "label": "yes"},
+        {"text": "A man is singing.", "text_pair": "A dog barks.", "label": "no"},
+    ] * 2
+    plan = make_plan(tmp_path, forms["roberta"], rows, test=rows, n_epochs=1, batch_size=2, learning_rate=1e-4)
+    scores = train(plan, tmp_path).result.metrics["test"]
+    classify: Any = pipeline("text-classification", model=str(tmp_path / "artifact"))
+    answers = [classify({"text": row["text"], "text_pair": row["text_pair"]}, top_k=None) for row in rows]
+    probabilities = [
+        next(answer["score"] for answer in found if answer["label"] == row["label"])
+        for found, row in zip(answers, rows, strict=True)
+    ]
+    assert -sum(map(math.log, probabilities)) / len(rows) == pytest.approx(scores["loss"], rel=1e-4)

@@ -20,6 +20,7 @@ TINY = 1e-12  # a text whose loss does not depend on its embeddings stays where 
 class Fgm(Method):
     """Adds the loss at e + r with r = epsilon g / |g|, g the gradient of the loss by a text's embeddings e."""
 
+    moves_embeddings = True
     options: FgmOptions
 
     @classmethod

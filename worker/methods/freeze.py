@@ -1,5 +1,6 @@
 """Freezing: a part of the body stays as it is, bit for bit; the rest may move the slower the deeper it is."""
 
+from collections.abc import Sequence
 from dataclasses import dataclass, field
 from fnmatch import fnmatchcase
 from typing import Self, cast
@@ -10,9 +11,12 @@ from transformers import PreTrainedModel
 
 from app.catalog.adaptation.freeze import FreezeOptions
 from worker.training.failures import UserError
+from worker.training.features import FrozenBody, Site
 from worker.training.interfaces import Task
 from worker.training.layers import is_embedding, layer_count, layer_of
 from worker.training.method import Method
+
+FEATURES = "features"  # a folder of the run directory
 
 
 @dataclass
@@ -69,6 +73,16 @@ class Freeze(Method):
             return False
         in_part = self.options.names("embeddings") and is_embedding(name)
         return self.options.names("encoder") or in_part or layer_of(name) in self.options.numbers()
+
+    def prepare(self, site: Site, others: Sequence[Method]) -> None:
+        """With a body that is frozen whole: take dropout out of it, and compute what it makes of each text once."""
+        model = cast(PreTrainedModel, site.model)
+        trains = any(parameter.requires_grad for parameter in model.base_model.parameters())
+        if trains or model.config.is_encoder_decoder or any(other.moves_embeddings for other in others):
+            return
+        body = FrozenBody.of(model, site.directory / FEATURES)
+        if self.options.cache_features:
+            body.compute(site)
 
     def rate_factor(self, parameter: str) -> float:
         """1 for the head and the topmost layer, `layer_decay` less for each layer further down."""

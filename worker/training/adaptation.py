@@ -16,6 +16,7 @@ from worker.protocol import Log
 from worker.training.data import Batch
 from worker.training.encoder import read_weights
 from worker.training.failures import UserError
+from worker.training.features import Site
 from worker.training.interfaces import Objective, Task
 from worker.training.method import Inner, Method, method_class
 from worker.training.optimizer import ParameterGroup, Rates
@@ -61,6 +62,11 @@ class Adaptation:
                 "adaptation.freeze",
             )
         return model
+
+    def prepare(self, site: Site) -> None:
+        """Before the first step, also of a resumed run."""
+        for method in self.methods.values():
+            method.prepare(site, [other for other in self.methods.values() if other is not method])
 
     def parameter_groups(self, model: torch.nn.Module, rates: Rates) -> list[ParameterGroup]:
         """What trains: matrices decay, biases and norm weights (one dimension) do not; each at its own rate."""

@@ -14,7 +14,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrained
 from worker.protocol import Log
 from worker.training.failures import UserError, failure_of
 
-# Positions of these are counted from padding_idx + 1, so two of them are never reached.
+# Positions of these are counted from padding_idx + 1, so the first ones are never reached.
 OFFSET_POSITIONS = ("camembert", "mpnet", "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl")
 # How the classes of Transformers name what they put on the body to classify texts or tokens.
 CLASSIFIERS = (
@@ -107,6 +107,7 @@ def open_base(id_: str, directory: Path, model_types: frozenset[str], *, words: 
     if words:
         tokenizer = _for_words(tokenizer, directory)
     _complete_padding(id_, config, tokenizer)
+    _drop_segments(config, tokenizer)
     # A tokenizer file may carry a truncation of its own; saved with our model it would cut other programs' texts.
     backend = cast(Tokenizer, tokenizer.backend_tokenizer)
     backend.no_truncation()
@@ -157,12 +158,20 @@ def _complete_padding(id_: str, config: PreTrainedConfig, tokenizer: PreTrainedT
         config.pad_token_id = tokenizer.pad_token_id
 
 
+def _drop_segments(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> None:
+    """A body with one segment, as RoBERTa's, has none for the second text of a pair, whatever its tokenizer says."""
+    if getattr(config, "type_vocab_size", 2) < 2:
+        tokenizer.model_input_names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
+        tokenizer.init_kwargs["model_input_names"] = tokenizer.model_input_names  # what is saved of it
+
+
 def _window_limit(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int | None:
     positions: int | None = getattr(config, "max_position_embeddings", None)
     if positions is not None and positions <= 0:
         positions = None  # -1 is written for relative positions
     if positions is not None and config.model_type in OFFSET_POSITIONS:
-        positions -= 2
+        # MPNet's padding_idx is 1 whatever its padding token is.
+        positions -= 1 + (1 if config.model_type == "mpnet" else cast(int, config.pad_token_id))
     limits = [limit for limit in (positions, tokenizer.model_max_length) if limit is not None and limit < 10**9]
     return min(limits) if limits else None
 

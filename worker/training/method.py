@@ -1,9 +1,9 @@
 """One way to adapt a model: which parameters train and how fast, what is injected, which further losses take part."""
 
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
 from pathlib import Path
-from typing import Self, cast
+from typing import ClassVar, Self, cast
 
 import torch
 from pydantic import BaseModel
@@ -11,6 +11,7 @@ from transformers import PreTrainedModel
 
 from app.catalog.adaptation.spec import MethodSpec
 from worker.training.data import Batch
+from worker.training.features import Site
 from worker.training.interfaces import Objective, Task, resolve
 
 Inner = Callable[[torch.nn.Module, Batch], Objective]
@@ -21,6 +22,8 @@ class Method:
 
     A method keeps the job's options and, once `adapt` was called, what it needs of the pretrained model.
     """
+
+    moves_embeddings: ClassVar[bool] = False  # the loss depends on more than what the body makes of the tokens
 
     @classmethod
     def from_options(cls, options: BaseModel) -> Self:
@@ -33,6 +36,9 @@ class Method:
         Raises UserError for options that do not fit this model.
         """
         return model
+
+    def prepare(self, site: Site, others: Sequence["Method"]) -> None:
+        """Before the first step, also of a resumed run; `others` are the methods that the job names beside this one."""
 
     def rate_factor(self, parameter: str) -> float:
         """Factor on the learning rate of a parameter, by its name in the model."""

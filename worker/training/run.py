@@ -22,6 +22,7 @@ from worker.training.device import bound_memory, check_precision, fast_precision
 from worker.training.encoder import BaseModelFiles, check_max_length, open_base
 from worker.training.evaluation import evaluate
 from worker.training.failures import UserError
+from worker.training.features import Site
 from worker.training.interfaces import Task, task_class
 from worker.training.loop import Engine, LoopSettings, Split, fit
 from worker.training.optimizer import Rates, adamw
@@ -128,6 +129,10 @@ def run(plan: TrainingPlan, run_dir: Path, emit: Callable[[Event], None], stop: 
         optimizer=optimizer,
         scaler=accelerator.scaler,
         emit=emit,
+    )
+    seen_again = [encoded["train"], *([watched] if watched else [])]
+    adaptation.prepare(
+        Site(task, prepared, lambda: [s.examples for s in seen_again], accelerator.device, run_dir, stop, emit)
     )
     state = TrainState() if plan.resume_from is None else store.restore(run_dir / plan.resume_from)
     model.train()

@@ -3,7 +3,7 @@
 import re
 from typing import Annotated, Literal
 
-from pydantic import Field, StrictFloat, StringConstraints, field_validator, model_validator
+from pydantic import Field, StrictBool, StrictFloat, StringConstraints, field_validator, model_validator
 
 from app.catalog.adaptation.spec import MethodOptions, MethodSpec
 
@@ -35,6 +35,12 @@ class FreezeOptions(MethodOptions):
         default=1.0,
         description="Factor on the learning rate from each layer to the one below it (Howard & Ruder 2018; 0.95 is "
         "usual for encoders). The rate of the topmost layer is `learning_rate`; the head has its own.",
+    )
+
+    cache_features: StrictBool = Field(
+        default=True,
+        description="With the whole body frozen: compute what it makes of each text once and keep it on disk, so that "
+        "further epochs cost only the head. The result is the same up to rounding.",
     )
 
     @field_validator("layers")

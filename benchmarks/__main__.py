@@ -9,6 +9,7 @@ NAMES = (
     "adaptation",
     "question_answering",
     "language_modelling",
+    "resampling",
     "turnaround",
     "status_polling",
     "upload",

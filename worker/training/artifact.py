@@ -12,11 +12,22 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from app.catalog.methods import DEFAULT_METHOD
 from app.catalog.plan import DataFile
 from worker.training.checkpoint import publish
 from worker.training.preprocessing import Preprocessed
 
-LIBRARIES = ("tailor", "torch", "transformers", "accelerate", "tokenizers", "safetensors", "scikit-learn", "numpy")
+LIBRARIES = (
+    "tailor",
+    "torch",
+    "transformers",
+    "accelerate",
+    "peft",
+    "tokenizers",
+    "safetensors",
+    "scikit-learn",
+    "numpy",
+)
 READ_BYTES = 1 << 20
 
 
@@ -28,7 +39,7 @@ class Provenance:
     model: str
     base_model: str
     task: dict[str, Any]
-    method: str
+    adaptation: dict[str, dict[str, Any]]
     seed: int
     hyperparameters: dict[str, Any]
     files: dict[str, DataFile]
@@ -55,7 +66,7 @@ def write_artifact(
         "model": provenance.model,
         "base_model": provenance.base_model,
         "task": provenance.task,
-        "method": provenance.method,
+        "adaptation": provenance.adaptation,
         "seed": provenance.seed,
         "hyperparameters": provenance.hyperparameters,
         "preprocessing": provenance.preprocessing.preprocessing.model_dump(mode="json"),
@@ -127,7 +138,7 @@ def model_card(provenance: Provenance, metrics: dict[str, Any]) -> str:
 
 # {provenance.model}
 
-`{provenance.base_model}` fine-tuned for {task} by Tailor (job `{provenance.job_id}`, method {provenance.method},
+`{provenance.base_model}` fine-tuned for {task} by Tailor (job `{provenance.job_id}`, {_how(provenance)},
 seed {provenance.seed}).
 
 {labels}## Use
@@ -157,6 +168,11 @@ once, with the chosen weights. Intervals are 95 % bootstrap intervals. All numbe
 
 Versions of the libraries, and size and SHA-256 of every file: `manifest.json`.
 """
+
+
+def _how(provenance: Provenance) -> str:
+    names = [name for name in provenance.adaptation if name != DEFAULT_METHOD]
+    return f"adaptation {' and '.join(f'`{name}`' for name in names)}" if names else "every parameter trained"
 
 
 def _results_table(metrics: dict[str, Any]) -> str:

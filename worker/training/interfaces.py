@@ -1,8 +1,7 @@
-"""The two axes of the engine. The loop drives a `Task` and a `Method` and knows nothing of either.
+"""One of the two axes of the engine; the other is `method`. The loop drives both and knows nothing of either.
 
-A task owns records, labels, windows, head, loss, decoding, metrics and what makes its artifact usable. A method owns
-which parameters train, what is injected, which extra losses and data take part and what is saved. The catalogue names
-implementations as `module:Class`.
+A task owns records, labels, windows, head, loss, decoding, metrics and what makes its artifact usable. The catalogue
+names implementations as `module:Class`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,12 +14,10 @@ import torch
 from pydantic import BaseModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from app.catalog.methods import MethodSpec
 from app.catalog.tasks import TaskSpec
 from worker.protocol import Log
 from worker.training.data import Batch, Examples, Records
 from worker.training.encoder import BaseModelFiles
-from worker.training.optimizer import ParameterGroup, Rates
 
 
 @dataclass(frozen=True)
@@ -118,45 +115,12 @@ class Task(Protocol):
         ...
 
 
-class Method(Protocol):
-    """One way to adapt a model."""
-
-    @classmethod
-    def from_options(cls, options: BaseModel) -> Self:
-        """The method with a job's options."""
-        ...
-
-    def adapt(self, model: PreTrainedModel) -> PreTrainedModel:
-        """Inject and freeze. What requires a gradient afterwards is what trains and what a checkpoint holds."""
-        ...
-
-    def parameter_groups(self, task: Task, model: torch.nn.Module, rates: Rates) -> list[ParameterGroup]:
-        """What trains, and how."""
-        ...
-
-    def objective(self, task: Task, model: torch.nn.Module, batch: Batch) -> Objective:
-        """The task's loss and whatever the method adds to it."""
-        ...
-
-    def save(self, model: PreTrainedModel, directory: Path) -> None:
-        """Leave in `directory` what plain Transformers loads and what `load` needs to go on training."""
-        ...
-
-    def load(self, model: PreTrainedModel, directory: Path) -> None:
-        """Put the state that `save` left into `model`, exactly and in place."""
-        ...
-
-
 def task_class(spec: TaskSpec) -> type[Task]:
     """The class a catalogue entry names."""
-    return cast("type[Task]", _resolve(spec.impl))
+    return cast("type[Task]", resolve(spec.impl))
 
 
-def method_class(spec: MethodSpec) -> type[Method]:
-    """The class a catalogue entry names."""
-    return cast("type[Method]", _resolve(spec.impl))
-
-
-def _resolve(impl: str) -> Any:
+def resolve(impl: str) -> Any:
+    """What a catalogue entry names as `module:name`."""
     module, _, name = impl.partition(":")
     return getattr(import_module(module), name)

@@ -70,7 +70,7 @@ def _cleaned(value: Any, clean: Clean) -> Any:
 
 
 def _read_columns(variant: Variant) -> list[str]:
-    return [field.name for field in variant.fields if field.is_read]
+    return [field.name for field in variant.fields if field.is_read and field.type in ("text", "words")]
 
 
 @dataclass(frozen=True)

@@ -7,7 +7,7 @@ from pydantic import Field
 
 from app.api.schemas.base import ResponseModel
 from app.catalog.hyperparameters import Hyperparameters
-from app.catalog.methods import ALL_TASKS, DEFAULT_METHOD, METHODS
+from app.catalog.methods import DEFAULT_METHOD, METHODS, composes_with
 from app.catalog.preprocessing import Preprocessing, operations
 from app.catalog.task_spec import TaskSpec, Variant
 from app.catalog.tasks import DEFAULT_TASK, TASKS
@@ -64,6 +64,7 @@ class CatalogMethod(ResponseModel):
     options: dict[str, Any]
     tasks: list[str]
     composes_with: list[str]
+    example: dict[str, Any]
 
 
 class Catalog(ResponseModel):
@@ -130,8 +131,9 @@ def catalog() -> Catalog:
                 name=spec.name,
                 title=spec.title,
                 options=spec.options.model_json_schema(),
-                tasks=list(TASKS) if ALL_TASKS in spec.tasks else list(spec.tasks),
-                composes_with=list(spec.composes_with),
+                tasks=[task for task in TASKS if spec.serves(task)],
+                composes_with=composes_with(spec),
+                example=dict(spec.example),
             )
             for spec in METHODS.values()
         ],

@@ -19,7 +19,7 @@ from pydantic import (
 from app.api.schemas.base import Derived, Object, RequestModel, one_of
 from app.api.schemas.files import FILE_ID, Columns
 from app.catalog.hyperparameters import Hyperparameters
-from app.catalog.methods import METHODS
+from app.catalog.methods import METHODS, conflict
 from app.catalog.preprocessing import Preprocessing
 from app.catalog.tasks import TASKS
 from app.jobs.service import MAX_SEED, NewJob
@@ -45,7 +45,14 @@ def _task_options() -> Any:
 
 
 class _Adaptation(RequestModel):
-    """Methods of adaptation by name; none or `full`: every parameter trains."""
+    """Methods of adaptation by name, which compose; none or `full`: every parameter trains."""
+
+    @model_validator(mode="after")
+    def _all_compose(self) -> Self:
+        if (found := conflict(self.model_fields_set)) is not None:
+            one, other, reason = found
+            raise ValueError(f"{one} and {other} do not go together: {reason}. Leave one of them out")
+        return self
 
 
 _FIELDS: dict[str, Any] = {
@@ -80,7 +87,7 @@ FULL: Object = MINIMAL | {
         "type": "supervised",
         "supervised": {"hyperparameters": {"n_epochs": 3, "batch_size": 16, "learning_rate": 0.0002}},
     },
-    "adaptation": {"full": {}},
+    "adaptation": {"freeze": {"layers": ["embeddings", "0-2"]}},
 }
 
 

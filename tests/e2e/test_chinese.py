@@ -10,6 +10,7 @@ from typing import Any
 import httpx
 import pytest
 
+from examples.service import Service
 from tests.contract.characters import write_character_encoder
 from tests.e2e.conftest import wait
 from tests.e2e.test_artifacts import run_job
@@ -39,7 +40,7 @@ def short(corpus: Path, split: str) -> Rows:
 
 
 @pytest.fixture(scope="module")
-def characters(http: httpx.Client, tmp_path_factory: pytest.TempPathFactory) -> str:
+def characters(service: Service, tmp_path_factory: pytest.TempPathFactory) -> str:
     """The id of a registered random BERT whose vocabulary are the characters of the training data."""
     directory = tmp_path_factory.mktemp("characters")
     texts = [row["text"] for row in short(REVIEWS, "train")] + ["".join(row["tokens"]) for row in read(POSTS, "train")]
@@ -47,14 +48,16 @@ def characters(http: httpx.Client, tmp_path_factory: pytest.TempPathFactory) -> 
     archive = io.BytesIO()
     with tarfile.open(fileobj=archive, mode="w:gz") as tar:
         tar.add(directory, arcname=".")
-    file = upload(http, "characters.tar.gz", archive.getvalue(), purpose="user_data")
-    model = http.post("/v1/models", json={"file": file, "name": "characters"}).raise_for_status().json()["id"]
+    headers = {"Authorization": f"Bearer {service.key}"}
+    with httpx.Client(base_url=service.url, headers=headers, timeout=60) as http:
+        file = upload(http, "characters.tar.gz", archive.getvalue(), purpose="user_data")
+        model = http.post("/v1/models", json={"file": file, "name": "characters"}).raise_for_status().json()["id"]
 
-    def registered() -> dict[str, Any] | None:
-        found = http.get(f"/v1/models/{model}").json()
-        return found if found["status"] != "processing" else None
+        def registered() -> dict[str, Any] | None:
+            found = http.get(f"/v1/models/{model}").json()
+            return found if found["status"] != "processing" else None
 
-    assert wait(registered)["status"] == "ready"
+        assert wait(registered)["status"] == "ready"
     return model
 
 

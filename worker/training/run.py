@@ -124,6 +124,7 @@ def run(plan: TrainingPlan, run_dir: Path, emit: Callable[[Event], None], stop: 
         base=base,
         task=task,
         max_length=max_length,
+        preprocessed=preprocessed,
         adaptation=adaptation,
         steps_per_epoch=sampler.steps_per_epoch,
         model=model,

@@ -79,3 +79,38 @@ QUESTION_ANSWERERS = frozenset(
         "xlnet",
     }
 )
+
+# Encoder-decoders of text.
+ENCODER_DECODERS = frozenset(
+    {
+        "bart",
+        "encoder-decoder",
+        "longt5",
+        "m2m_100",
+        "marian",
+        "mbart",
+        "mt5",
+        "mvp",
+        "pegasus",
+        "t5",
+        "umt5",
+    }
+)
+# Encoders whose weights also make a decoder: attention to the text that is read is all that it then lacks.
+WARM_STARTED = frozenset(
+    {
+        "bert",
+        "big_bird",
+        "camembert",
+        "electra",
+        "ernie",
+        "megatron-bert",
+        "rembert",
+        "roberta",
+        "roberta-prelayernorm",
+        "roformer",
+        "xlm-roberta",
+        "xlm-roberta-xl",
+    }
+)
+TEXT_WRITERS = ENCODER_DECODERS | WARM_STARTED

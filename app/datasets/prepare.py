@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from app.catalog.plan import PreparationPlan
+from app.catalog.task_spec import Variant
 from app.datasets.canonical import Writing, write_records
 from app.datasets.detection import Detected, detect, wrong_task
 from app.datasets.errors import UnreadableFileError, data_error
@@ -67,6 +68,7 @@ class _Reading:
     rows: int
     form: Form
     layout: str | None
+    told: dict[str, str]
     tag_scheme: str | None
     unused_columns: list[str]
 
@@ -88,10 +90,10 @@ def _prepare(
     found = survey(records, variant.fields, plan.limits.memory_bytes // 2, deadline, warnings)
     tokens, tokens_reason = _tokens(plan, run_dir, records, reading, deadline)
     if tokens is not None and tokens["share_over_window"]:
-        warnings.add(_over_window(tokens))
+        warnings.add(_over_window(tokens, cut=_writes_text(variant)))
     return {
         "task": task.name,
-        "options": plan.options | task.with_variant(variant),
+        "options": plan.options | reading.told | task.with_variant(variant),
         "filename": plan.filename,
         "format": reading.detected.format,
         "compression": source.compression,
@@ -136,7 +138,7 @@ def _read(
         layout = _layout(plan, file.columns, sample, problems)
         if problems.total and layout is not None:
             return None
-        laid_out = layout.open(file, plan.columns, sample, problems, warnings) if layout else None
+        laid_out = layout.open(file, plan.columns, plan.options, sample, problems, warnings) if layout else None
         reader = laid_out or file
         task = layout.task if layout else plan.task or detected.task
         asked = {} if layout else plan.columns
@@ -167,7 +169,8 @@ def _read(
             )
         delimiter = file.delimiter if isinstance(file, DelimitedText) else None
         name = layout.name if layout else None
-        return _Reading(detected, delimiter, file.blank_lines, rows, form, name, scheme, unused)
+        told = laid_out.told if laid_out else {}
+        return _Reading(detected, delimiter, file.blank_lines, rows, form, name, told, scheme, unused)
 
 
 def _record_line(row: int, word: int) -> int:
@@ -217,10 +220,16 @@ def _tokens(
     return token_lengths(records, reading.rows, fields, tokenizer, plan.model, plan.max_length, deadline), None
 
 
-def _over_window(tokens: TokenReport) -> Problem:
+def _writes_text(variant: Variant) -> bool:
+    return variant.target is not None and variant.target.type == "text"
+
+
+def _over_window(tokens: TokenReport, *, cut: bool) -> Problem:
     return Problem(
         "over_window",
         f"{tokens['share_over_window'] or 0:.1%} of the texts are longer than {tokens['max_length']} tokens, "
         f"the window of {tokens['model']}",
-        "nothing is cut: such texts are read in overlapping windows, which takes longer",
+        "their ends are cut off, and only what is before is read; give shorter texts, or take a model that reads more"
+        if cut
+        else "nothing is cut: such texts are read in overlapping windows, which takes longer",
     )

@@ -7,7 +7,9 @@ from typing import Any
 import pytest
 from pydantic import ValidationError
 from transformers.models.auto.modeling_auto import (
+    MODEL_FOR_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES,
+    MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES,
     MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES,
     MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES,
 )
@@ -15,7 +17,13 @@ from transformers.models.auto.modeling_auto import (
 import worker.methods
 import worker.tasks
 from app.catalog.methods import ALL_TASKS, METHODS
-from app.catalog.model_types import QUESTION_ANSWERERS, SEQUENCE_CLASSIFIERS, TOKEN_CLASSIFIERS
+from app.catalog.model_types import (
+    ENCODER_DECODERS,
+    QUESTION_ANSWERERS,
+    SEQUENCE_CLASSIFIERS,
+    TOKEN_CLASSIFIERS,
+    WARM_STARTED,
+)
 from app.catalog.tasks import TASKS
 from tests.contract.probes import PROBES, Probe
 from tests.contract.tiny import make_plan, train
@@ -62,6 +70,8 @@ def test_no_module_of_tasks_and_methods_is_orphaned() -> None:
         (SEQUENCE_CLASSIFIERS, MODEL_FOR_SEQUENCE_CLASSIFICATION_MAPPING_NAMES),
         (TOKEN_CLASSIFIERS, MODEL_FOR_TOKEN_CLASSIFICATION_MAPPING_NAMES),
         (QUESTION_ANSWERERS, MODEL_FOR_QUESTION_ANSWERING_MAPPING_NAMES),
+        (ENCODER_DECODERS, MODEL_FOR_SEQ_TO_SEQ_CAUSAL_LM_MAPPING_NAMES),
+        (WARM_STARTED, MODEL_FOR_CAUSAL_LM_MAPPING_NAMES),
     ],
 )
 def test_the_catalogue_lists_only_model_types_that_have_the_head(
@@ -154,7 +164,7 @@ def test_odd_texts_train_and_evaluate_without_loss_of_any(
     plan = make_plan(tmp_path, tiny_encoder, rows, rows, rows, task=probe.task, method=method, n_epochs=2, batch_size=4)
     outcome = train(plan, tmp_path)
     probe.check_count(outcome.result.metrics["test"])
-    windows = [log for log in outcome.of(Log) if "overlapping windows" in log.message]
+    windows = [log for log in outcome.of(Log) if probe.long_says in log.message]
     assert {log.data["split"] for log in windows} == {"train", "validation", "test"}
     assert windows[0].data[probe.noun] == probe.long
     assert windows[0].message.startswith(f"{probe.long} of {len(rows)} train {probe.noun} are longer than 48 tokens")

@@ -1,6 +1,6 @@
 """What jobs say of texts that a model writes: how long they may be, and how they are searched for."""
 
-from typing import Annotated, Literal
+from typing import Annotated, Any, Literal
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt
 
@@ -22,7 +22,8 @@ class BeamSearch(BaseModel):
         default=0, description="A text does not end before it has so many tokens."
     )
     length_penalty: Annotated[StrictFloat, Field(ge=-10, le=10)] = Field(
-        default=1.0, description="Exponent of the length that a text's score is divided by: above 1 favours longer ones."
+        default=1.0,
+        description="Exponent of the length that a text's score is divided by: above 1 favours longer ones.",
     )
     no_repeat_ngram_size: Annotated[StrictInt, Field(ge=0, le=100)] = Field(
         default=0, description="No sequence of so many tokens occurs twice in a text; 0: any may."
@@ -33,6 +34,10 @@ class BeamSearch(BaseModel):
     early_stopping: StrictBool = Field(
         default=True, description="End as soon as there are `num_beams` complete texts; else when no better can come."
     )
+
+    def settings(self) -> dict[str, Any]:
+        """The settings that mean something: a single beam has no length penalty and no early end."""
+        return self.model_dump(exclude={"length_penalty", "early_stopping"} if self.num_beams == 1 else set())
 
 
 class SummarySearch(BeamSearch):

@@ -63,7 +63,7 @@ def labels(value: object) -> list[str]:
 
 
 def texts(value: object) -> list[str] | None:
-    """Texts, unchanged; a single string counts as one. None for an empty list. Raises InvalidValueError for the rest."""
+    """Texts, unchanged; a string counts as one, an empty list as none. Raises InvalidValueError for the rest."""
     if isinstance(value, str) and as_list(value) is None:
         return [text(value)]
     return [text(item) for item in _strings(value, "texts")] or None

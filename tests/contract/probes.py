@@ -335,7 +335,7 @@ PROBES: tuple[Probe, ...] = (
         check_count=check_rows,
         check_artifact=check_translations,
         perfect=100.0,
-        n_epochs=100,
+        n_epochs=160,
         long_says="cut off",
     ),
     Probe(
@@ -348,7 +348,7 @@ PROBES: tuple[Probe, ...] = (
         noun="texts",
         check_count=check_rows,
         check_artifact=check_summaries,
-        n_epochs=100,
+        n_epochs=160,
         long_says="cut off",
     ),
     Probe(

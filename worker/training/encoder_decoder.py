@@ -27,7 +27,7 @@ from worker.training.failures import UserError
 from worker.training.written_texts import IGNORED, end_token
 
 # Parameters of a warm-started model that no encoder has.
-FRESH = ("decoder.cls.", "decoder.lm_head.", "decoder.generator_predictions.", "enc_to_dec_proj.")
+FRESH = ("decoder.cls.", "decoder.lm_head.", "decoder.generator_", "enc_to_dec_proj.")
 CROSS_ATTENTION = ".crossattention."
 WRITERS = ("ForConditionalGeneration", "MTModel", "EncoderDecoderModel")
 # What a model was pretrained with and cannot write without; how texts are searched for is the job's to say.
@@ -78,13 +78,13 @@ def _warm_started(base: BaseModelFiles) -> PreTrainedModel:
         part.config.name_or_path = ""  # it would stand in the artifact
     _set_aside_pooler(encoder)
     model = EncoderDecoderModel(encoder=encoder, decoder=decoder)
-    for config in (model.config, cast(Any, model).generation_config):
+    for config in cast("tuple[Any, ...]", (model.config, cast(Any, model).generation_config)):
         config.decoder_start_token_id, config.eos_token_id, config.pad_token_id = start, end, tokenizer.pad_token_id
     return model
 
 
 def _set_aside_pooler(encoder: PreTrainedModel) -> None:
-    """What sums up a text for a classifier is of no use here: its weights are kept for the artifact, and not trained."""
+    """What sums up a text for a classifier is of no use here: its weights go into the artifact and are not trained."""
     pooler: torch.nn.Module | None = getattr(encoder, "pooler", None)
     for module in [] if pooler is None else list(pooler.modules()):
         for name, parameter in list(module.named_parameters(recurse=False)):
@@ -125,7 +125,7 @@ def set_languages(
     """
     if not hasattr(tokenizer, "src_lang"):
         return
-    codes = sorted({code for code in _language_tokens(tokenizer) if tokenizer.convert_tokens_to_ids(code) is not None})
+    codes = sorted(set(_language_tokens(tokenizer)))
     known = [language_of(code) for code in codes]
     for attribute, option, asked in zip(
         ("src_lang", "tgt_lang"), ("source_language", "target_language"), languages, strict=True
@@ -146,11 +146,11 @@ def _language_tokens(tokenizer: PreTrainedTokenizerBase) -> list[str]:
     own = getattr(tokenizer, "lang_code_to_token", None) or getattr(tokenizer, "lang_code_to_id", None) or {}
     if own:
         return list(own.values()) if all(isinstance(value, str) for value in own.values()) else list(own)
-    return [str(token) for token in cast(Any, tokenizer).all_special_tokens if matching_code(str(token))]
+    return [str(token) for token in cast(Any, tokenizer).all_special_tokens if _is_language_token(str(token))]
 
 
-def matching_code(token: str) -> bool:
-    """Whether a special token looks like a language code: `en_XX`, `eng_Latn`, `__en__`."""
+def _is_language_token(token: str) -> bool:
+    """Whether a special token looks like the code of a language: `en_XX`, `eng_Latn`, `__en__`."""
     return token.isascii() and token[:1] != "<" and token.strip("_").replace("_", "").isalnum() and "_" in token
 
 
@@ -165,8 +165,10 @@ def _code(asked: str | None, own: str | None, option: str, known: Sequence[str])
     found = [] if asked is None else matching(asked, known)
     if len(found) == 1:
         return found[0]
-    said = f"{option} is {asked!r}, which stands for {', '.join(found)}" if found else (
-        f"{option} is {asked!r}, for which it has no code" if asked else f"{option} is missing"
+    said = (
+        f"{option} is {asked!r}, which stands for {', '.join(found)}"
+        if found
+        else (f"{option} is {asked!r}, for which it has no code" if asked else f"{option} is missing")
     )
     raise UserError(
         "language_unknown",

@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from typing import Any, Literal
 
 import numpy as np
+import rjieba
 from nltk.tokenize.punkt import PunktSentenceTokenizer
 from numpy.typing import NDArray
 from rouge_score.rouge_scorer import RougeScorer
@@ -44,16 +45,9 @@ class WordTokenizer(Tokenizer):
     def _words(self, text: str) -> Iterator[str]:
         for run in WORDS.findall(text):
             if UNSPACED.match(run):
-                yield from _segmenter().cut(run)
+                yield from rjieba.cut(run)
             else:
                 yield run
-
-
-def _segmenter() -> Any:
-    import jieba  # its dictionary takes a second and 100 MB, which only Chinese words are worth
-
-    jieba.setLogLevel("WARNING")
-    return jieba
 
 
 @dataclass(frozen=True)

@@ -35,10 +35,9 @@ class CorpusScores:
 
 def tokenizer_of(language: str | None, targets: Sequence[str]) -> BleuTokenizer:
     """The tokenizer for a language or, where its code is not known, for the script of most targets."""
-    if language is not None and (code := primary(language)) not in CHINESE | BY_CHARACTER:
-        return "13a"
     if language is not None:
-        return "zh" if code in CHINESE else "char"
+        code = primary(language)
+        return "zh" if code in CHINESE else "char" if code in BY_CHARACTER else "13a"
     unspaced = sum(UNSPACED.search(text) is not None for text in targets)
     chinese = sum(HAN.search(text) is not None for text in targets)
     if 2 * max(unspaced, chinese) <= len(targets):

@@ -1,4 +1,4 @@
-"""Texts that are read and texts that are to be written, as tokens; and texts again from the tokens that a model wrote."""
+"""Texts that are read and texts that are to be written, as tokens, and the texts of tokens that a model wrote."""
 
 from collections.abc import Sequence
 from dataclasses import dataclass
@@ -79,9 +79,7 @@ def _tokens(
     return rows, long
 
 
-def _call(
-    tokenizer: PreTrainedTokenizerBase, argument: str, texts: Sequence[str], **settings: Any
-) -> list[list[int]]:
+def _call(tokenizer: PreTrainedTokenizerBase, argument: str, texts: Sequence[str], **settings: Any) -> list[list[int]]:
     return cast(Any, tokenizer)(**{argument: list(texts)}, verbose=False, **settings)["input_ids"]
 
 
@@ -90,7 +88,7 @@ def decode_texts(tokens: Sequence[NDArray[np.int32]], tokenizer: PreTrainedToken
     texts: list[str] = []
     for start in range(0, len(tokens), TEXTS_PER_CALL):
         some = [row.tolist() for row in tokens[start : start + TEXTS_PER_CALL]]
-        texts += cast("list[str]", tokenizer.batch_decode(some, skip_special_tokens=True))
+        texts += tokenizer.batch_decode(some, skip_special_tokens=True)
     return texts
 
 

@@ -13,17 +13,17 @@ from app.datasets.values import InvalidValueError
 TASK = "translation"
 UNITS = "translation"  # the column of objects, by language
 FIELDS = ("source", "target")
-LANGUAGES = ("source_language", "target_language")
+LANGUAGES: tuple[str, str] = ("source_language", "target_language")
 
 
 class LanguageRecords:
-    """Records of another reader; `pair` are the languages that are read and written, as the job or the file has them."""
+    """Records of another reader; `pair` are the languages that are read and written."""
 
     columns: tuple[str, ...] = FIELDS
 
     def __init__(self, reader: RecordReader, wanted: Sequence[str], pair: tuple[str, str], problems: Problems) -> None:
         self.source_columns = tuple(wanted)
-        self.told = dict(zip(LANGUAGES, pair, strict=True))
+        self.told: dict[str, str] = dict(zip(LANGUAGES, pair, strict=True))
         self._reader = reader
         self._pair = pair
         self._problems = problems
@@ -59,7 +59,11 @@ class LanguageRecords:
         self._reader.close()
 
     def _texts(self, values: tuple[Any, ...]) -> list[Any]:
-        unit = as_object(values[0]) if self.source_columns == (UNITS,) else dict(zip(self.source_columns, values))
+        unit = (
+            as_object(values[0])
+            if self.source_columns == (UNITS,)
+            else dict(zip(self.source_columns, values, strict=True))
+        )
         if unit is None:
             raise InvalidValueError(
                 "translation_not_object",
@@ -119,13 +123,14 @@ def _open(
     rest = [language for language in there if not any(name and matching(name, [language]) for name in named)]
     missing = named.count(None)
     if missing > len(rest) or (missing and len(there) != 2):
+        example = [*there, "en", "de"]
         problems.add(
             Problem(
                 "languages_in_doubt",
                 f"the records have texts in {listed(there)}",
                 "say which is read and which is written with the task's options source_language and target_language, "
                 "or at the upload with `columns`, for example "
-                f'{{"source": "{(there + ["en"])[0]}", "target": "{(there + ["en", "de"])[1]}"}}',
+                f'{{"source": "{example[0]}", "target": "{example[1]}"}}',
                 param="task",
             )
         )

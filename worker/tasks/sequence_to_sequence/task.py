@@ -88,9 +88,7 @@ class SequenceToSequence:
                 "hyperparameters.class_weights",
             )
         length = None if asked.max_target_length == "auto" else asked.max_target_length
-        return cls(
-            goal, asked.source_prefix, length, asked.evaluation_rows, search.model_dump(), label_smoothing
-        )
+        return cls(goal, asked.source_prefix, length, asked.evaluation_rows, search.settings(), label_smoothing)
 
     @property
     def labels(self) -> list[str] | None:
@@ -216,12 +214,8 @@ class SequenceToSequence:
             texts[shown],
             strict=True,
         )
-        predicted = [
-            {"row": row, source: read, target: good, "prediction": text} for row, read, good, text in columns
-        ]
-        return Scores(
-            scores.values | {"loss": loss}, scores.detail | {"rows": len(texts), "predictions": predicted}
-        )
+        predicted = [{"row": row, source: read, target: good, "prediction": text} for row, read, good, text in columns]
+        return Scores(scores.values | {"loss": loss}, scores.detail | {"rows": len(texts), "predictions": predicted})
 
     def tuned(self, detail: Mapping[str, Any]) -> Self:
         """Nothing is tuned on the validation file."""

@@ -7,6 +7,7 @@ NAMES = (
     "training_speed",
     "accuracy",
     "question_answering",
+    "written_texts",
     "turnaround",
     "status_polling",
     "upload",

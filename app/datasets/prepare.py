@@ -135,7 +135,7 @@ def _read(
         problems.unit = file.unit
         if not file.columns and problems.total:
             return None
-        layout = _layout(plan, file.columns, sample, problems)
+        layout = _layout(plan, detected, file.columns, sample, problems)
         if problems.total and layout is not None:
             return None
         laid_out = layout.open(file, plan.columns, plan.options, sample, problems, warnings) if layout else None
@@ -181,12 +181,14 @@ def _word_line(row: int, word: int) -> int:
     return row + word
 
 
-def _layout(plan: PreparationPlan, columns: Sequence[str], sample: Sample, problems: Problems) -> Layout | None:
+def _layout(
+    plan: PreparationPlan, detected: Detected, columns: Sequence[str], sample: Sample, problems: Problems
+) -> Layout | None:
     """The shape that the records have, where it is not one column a field; one of another task is a problem."""
     for layout in LAYOUTS:
-        told = plan.task == layout.task
+        told = layout.task in (plan.task, detected.task)
         if layout.recognise(columns, plan.columns, sample, told):
-            if plan.task is not None and not told:
+            if plan.task not in (None, layout.task):
                 problems.add(wrong_task(f"the records are written as {layout.name}", layout.task, plan.task))
             return layout
     return None

@@ -95,8 +95,8 @@ def _recognise(columns: Sequence[str], asked: Columns, sample: Sample, told: boo
     if UNITS in columns and not (set(asked.values()) & set(columns)):
         (units,) = sample((UNITS,))
         known = [unit for value in units if (unit := as_object(value)) is not None]
-        fine = bool(known) and all(CODE.fullmatch(key) for unit in known[:10] for key in unit)
-        return fine and (told or len(known) == len(units))
+        fine = all(CODE.fullmatch(key) for unit in known[:10] for key in unit)
+        return fine and (told or len(known) == len(units) > 0)
     named = _language_columns(columns)
     return not asked and len(named) == 2 and (told or len(columns) == 2)
 
@@ -122,7 +122,7 @@ def _open(
     there = _languages(wanted, sample)
     rest = [language for language in there if not any(name and matching(name, [language]) for name in named)]
     missing = named.count(None)
-    if missing > len(rest) or (missing and len(there) != 2):
+    if there and (missing > len(rest) or (missing and len(there) != 2)):
         example = [*there, "en", "de"]
         problems.add(
             Problem(

@@ -3,7 +3,7 @@
 `python -m benchmarks.written_texts` prepares the files as an upload would be, trains in this process and prints the
 scores of the test files with their intervals, beside what no model needs to be trained for: the text itself as its
 translation (Tatoeba, English to Chinese) and its first sentence as its summary (SciTLDR, the best of all references).
-Neither is a fair picture of the method: the starter has read English only, and never wrote. `--rows` bounds the training
+The starter has read English only, and never wrote: a model that has would do far better. `--rows` bounds the training
 rows, `--choose` scores the validation files instead, for choosing hyperparameters (as JSON in `--hyperparameters`).
 """
 

@@ -96,8 +96,8 @@ ENCODER_DECODERS = frozenset(
         "umt5",
     }
 )
-# Encoders whose weights also make a decoder: attention to the text that is read is all that it then lacks. BigBird's and
-# Megatron-BERT's classes have it too, but fail with texts of two lengths or with beams (Transformers 5.23).
+# Encoders whose weights also make a decoder: attention to the text that is read is all that it then lacks. Classes of
+# BigBird and Megatron-BERT have it too, but fail with beams or with texts of two lengths (Transformers 5.23).
 WARM_STARTED = frozenset(
     {
         "bert",

@@ -7,6 +7,7 @@ from typing import Any
 
 import sentencepiece
 import torch
+from tokenizers import Tokenizer, models, pre_tokenizers, processors
 from transformers import (
     AutoModel,
     AutoModelForSeq2SeqLM,
@@ -17,10 +18,12 @@ from transformers import (
     MBartTokenizer,
     NllbTokenizer,
     PreTrainedTokenizerBase,
+    PreTrainedTokenizerFast,
 )
 from transformers.models.auto.configuration_auto import CONFIG_MAPPING
 
 from app.catalog.tasks import TASKS
+from tests.contract.numbers import vocabulary
 from tests.contract.tiny import WINDOW, Row
 
 ROWS: list[Row] = list(TASKS["translation"].variants[0].example)
@@ -151,9 +154,32 @@ def write_multilingual(family: str, directory: Path) -> Path:
     tokenizer.save_pretrained(directory)
     kind = {"mbart50": "mbart", "nllb": "m2m_100"}.get(family, family)
     config = CONFIG_MAPPING[kind](
-        vocab_size=len(tokenizer) + 128, **HALVES, pad_token_id=tokenizer.pad_token_id, eos_token_id=tokenizer.eos_token_id,
-        bos_token_id=tokenizer.bos_token_id, decoder_start_token_id=tokenizer.eos_token_id,
-    )  # fmt: skip
+        vocab_size=len(tokenizer) + 128,  # M2M100 leaves a gap before its codes
+        **HALVES,
+        pad_token_id=tokenizer.pad_token_id,
+        bos_token_id=tokenizer.bos_token_id,
+        eos_token_id=tokenizer.eos_token_id,
+        decoder_start_token_id=tokenizer.eos_token_id,
+    )
     torch.manual_seed(3)
     AutoModelForSeq2SeqLM.from_config(config).save_pretrained(directory)
+    return directory
+
+
+def write_number_reader(directory: Path) -> Path:
+    """A random T5 of 0.3 million weights whose vocabulary are the words of numbers."""
+    tokens = ["<pad>", "</s>", "<unk>", *vocabulary()]
+    backend = Tokenizer(models.WordLevel({token: index for index, token in enumerate(tokens)}, unk_token="<unk>"))
+    backend.pre_tokenizer = pre_tokenizers.WhitespaceSplit()
+    backend.post_processor = processors.TemplateProcessing(single="$A </s>", special_tokens=[("</s>", 1)])
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend, pad_token="<pad>", eos_token="</s>", unk_token="<unk>", model_max_length=32
+    )
+    torch.manual_seed(3)
+    config = CONFIG_MAPPING["t5"](
+        vocab_size=len(tokens), d_model=64, d_kv=16, d_ff=128, num_layers=2, num_heads=4, dropout_rate=0.0,
+        decoder_start_token_id=0,
+    )  # fmt: skip
+    AutoModelForSeq2SeqLM.from_config(config).save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
     return directory

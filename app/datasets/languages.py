@@ -20,28 +20,40 @@ ts tt tw ty ug uk ur uz ve vi vo wa wo xh yi yo za zh zu
 )
 
 
+# ISO 639-1 and 639-3 codes of one language, those that tokenizers of many languages know (NLLB, M2M100).
+SHORT = {
+    long: short
+    for short, long in re.findall(
+        r"([a-z]{2})=([a-z]{3})",
+        """
+af=afr am=amh ar=arb ar=ara as=asm az=azj az=aze be=bel bg=bul bm=bam bn=ben bo=bod br=bre bs=bos ca=cat cs=ces
+cy=cym da=dan de=deu dz=dzo ee=ewe el=ell en=eng eo=epo es=spa et=est eu=eus fa=pes fa=fas ff=ful ff=fuv fi=fin
+fj=fij fo=fao fr=fra fy=fry ga=gle gd=gla gl=glg gn=grn gu=guj ha=hau he=heb hi=hin hr=hrv ht=hat hu=hun hy=hye
+id=ind ig=ibo is=isl it=ita ja=jpn jv=jav ka=kat ki=kik kk=kaz km=khm kn=kan ko=kor ks=kas ku=kmr ku=kur ky=kir
+la=lat lb=ltz lg=lug li=lim ln=lin lo=lao lt=lit lv=lvs lv=lav mg=plt mg=mlg mi=mri mk=mkd ml=mal mn=khk mn=mon
+mr=mar ms=zsm ms=msa mt=mlt my=mya nb=nob ne=npi ne=nep nl=nld nn=nno no=nor ny=nya oc=oci om=gaz om=orm or=ory
+or=ori pa=pan pl=pol ps=pbt ps=pus pt=por qu=quy qu=que rn=run ro=ron ru=rus rw=kin sa=san sc=srd sd=snd sg=sag
+si=sin sk=slk sl=slv sm=smo sn=sna so=som sq=als sq=sqi sr=srp ss=ssw st=sot su=sun sv=swe sw=swh sw=swa ta=tam
+te=tel tg=tgk th=tha ti=tir tk=tuk tl=tgl tn=tsn tr=tur ts=tso tt=tat tw=twi ug=uig uk=ukr ur=urd uz=uzn uz=uzb
+vi=vie wo=wol xh=xho yi=ydd yi=yid yo=yor zh=zho zh=cmn zu=zul
+""",
+    )
+}
+
+
 def primary(code: str) -> str:
     """The language of a code, without region and script: `en` of `en-US`."""
     return re.split(r"[_-]", code, maxsplit=1)[0].casefold()
 
 
 def matching(asked: str, codes: Iterable[str]) -> list[str]:
-    """Which of the codes name the language that is asked for: the same code, else those of the same language.
-
-    A code of three letters also stands for the one of two that it begins with, as `eng` does for `en`.
-    """
+    """Which of the codes name the language that is asked for: the same code, else all of the same language."""
     known = list(codes)
     folded = asked.casefold().replace("_", "-")
     same = [code for code in known if code.casefold().replace("_", "-") == folded]
-    if same:
-        return same
-    language = primary(asked)
-    alike = [code for code in known if primary(code) == language]
-    return alike or [
-        code for code in known if {len(primary(code)), len(language)} == {2, 3} and _begins(code, language)
-    ]
+    return same or [code for code in known if _language(code) == _language(asked)]
 
 
-def _begins(code: str, language: str) -> bool:
-    one, other = sorted((primary(code), language), key=len)
-    return other.startswith(one)
+def _language(code: str) -> str:
+    language = primary(code)
+    return SHORT.get(language, language)

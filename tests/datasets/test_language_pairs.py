@@ -76,10 +76,18 @@ def test_languages_are_told_and_handed_on_or_chosen(data, workbench):
 
 @pytest.mark.parametrize(
     ("asked", "there"),
-    [("en_XX", "en"), ("eng_Latn", "en"), ("en", "en-US"), ("EN", "en"), ("zho_Hans", "zh-CN"), ("pt-BR", "pt-BR")],
+    [
+        ("en_XX", "en"),
+        ("eng_Latn", "en"),
+        ("en", "en-US"),
+        ("EN", "en"),
+        ("zho_Hans", "zh-CN"),
+        ("pt-BR", "pt-BR"),
+        ("es", "spa"),
+    ],
 )
 def test_codes_of_one_language_are_known_in_every_spelling(asked, there, workbench):
-    data = jsonl([{"translation": {"xx": "a b", there: "c d", "pt-PT": "e f"}}])
+    data = jsonl([{"translation": {"xx": "a b", there: "c d", "pt-PT": "e f", "est": "g h"}}])
     options = {"source_language": asked, "target_language": "xx"}
     (record,) = workbench.records(data, "a.jsonl", task="translation", options=options)
     assert (record["source"], record["target"]) == ("c d", "a b")

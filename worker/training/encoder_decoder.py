@@ -127,10 +127,13 @@ def set_languages(
         return
     codes = sorted(set(_language_tokens(tokenizer)))
     known = [language_of(code) for code in codes]
+    # A tokenizer that was never told what to write says English of what it reads, whether that is true or not.
+    trusted = getattr(tokenizer, "tgt_lang", None) is not None
     for attribute, option, asked in zip(
         ("src_lang", "tgt_lang"), ("source_language", "target_language"), languages, strict=True
     ):
-        setattr(tokenizer, attribute, _code(asked, getattr(tokenizer, attribute, None), option, known))
+        own: str | None = getattr(tokenizer, attribute, None) if trusted else None
+        setattr(tokenizer, attribute, _code(asked, own, option, known))
     target = cast(Any, tokenizer).tgt_lang
     token = next(code for code in codes if language_of(code) == target)
     place = cast(int, tokenizer.convert_tokens_to_ids(token))

@@ -77,6 +77,11 @@ def test_intervals_are_those_of_drawing_sentences_anew() -> None:
     assert high == pytest.approx(ordered[-11], abs=2.5)
 
 
+def test_long_texts_are_scored_without_ter() -> None:
+    long = [" ".join(ENGLISH * 3)] * 4
+    assert set(corpus_scores(long, long, "13a", seed=1).values) == {"bleu", "chrf"}
+
+
 def test_a_perfect_and_an_empty_translation() -> None:
     perfect = corpus_scores(ENGLISH, ENGLISH, "13a", seed=1).values
     assert perfect == pytest.approx({"bleu": 100.0, "chrf": 100.0, "ter": 0.0})

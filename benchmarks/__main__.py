@@ -6,6 +6,7 @@ import sys
 NAMES = (
     "training_speed",
     "accuracy",
+    "adaptation",
     "question_answering",
     "written_texts",
     "turnaround",

@@ -11,7 +11,7 @@ import json
 import os
 import tempfile
 import threading
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
@@ -38,6 +38,7 @@ class Job:
     hyperparameters: Hyperparameters
     metric: str
     reach: float
+    adaptation: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
 
 
 JOBS = {
@@ -97,7 +98,7 @@ def run_job(job: Job, seed: int, run_dir: Path, *, choose: bool) -> dict[str, An
         job_id="benchmark",
         attempt=1,
         task=job.task,
-        adaptation={},
+        adaptation=job.adaptation,
         hyperparameters=job.hyperparameters,
         seed=seed,
         model=STARTER,

@@ -25,7 +25,7 @@ def write_small_writer(directory: Path, texts: Iterable[str], vocabulary: int = 
         tokenizer_object=backend, pad_token="<pad>", eos_token="</s>", unk_token="<unk>", model_max_length=WINDOW
     )
     torch.manual_seed(7)
-    config = T5Config(
+    config = cast(Any, T5Config)(
         vocab_size=len(tokenizer),
         d_model=256,
         d_kv=32,

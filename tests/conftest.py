@@ -1,6 +1,7 @@
 """What most tests stand on: one real PostgreSQL and one real Redis per run, emptied after each test that used them."""
 
 import os
+import signal
 import tempfile
 from collections.abc import Iterator
 from pathlib import Path
@@ -14,6 +15,11 @@ from app.projects import Caller, authenticate, create_key
 from app.settings import Settings
 from app.storage.database import DatabaseBlobStore
 from app.tables import Base
+
+
+def pytest_configure() -> None:
+    """A shell that starts tests in the background has them ignore Ctrl-C, and so would every program they start."""
+    signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
 @pytest.fixture(scope="session")

@@ -1,42 +1,39 @@
-"""Every way to adapt a model. A new method is one entry here and one module in `worker/methods`.
+"""Every way to adapt a model. A new method is an entry in `adaptation/`, named here, and a module in `worker/methods`.
 
-Full fine-tuning is what happens when `adaptation` is empty; a method is named in `adaptation` and may be combined
-with others that list it in `composes_with`.
+A job's `adaptation` names methods; named together they compose, in the order in which they stand here. Without any the
+job is full fine-tuning.
 """
 
-from dataclasses import dataclass
+from collections.abc import Iterable
 
-from pydantic import BaseModel, ConfigDict
+from app.catalog.adaptation.ema import EMA
+from app.catalog.adaptation.fgm import FGM
+from app.catalog.adaptation.freeze import FREEZE
+from app.catalog.adaptation.full import FULL
+from app.catalog.adaptation.l2_sp import L2_SP
+from app.catalog.adaptation.lora import LORA
+from app.catalog.adaptation.mixout import MIXOUT
+from app.catalog.adaptation.spec import MethodSpec
 
-ALL_TASKS = "*"
-
-
-@dataclass(frozen=True)
-class MethodSpec:
-    """A method: its options, the tasks it serves and the methods it composes with; `impl` names its class."""
-
-    name: str
-    title: str
-    options: type[BaseModel]
-    tasks: tuple[str, ...]
-    composes_with: tuple[str, ...]
-    impl: str
-
-
-class FullOptions(BaseModel):
-    """Full fine-tuning has no options of its own."""
-
-    model_config = ConfigDict(extra="forbid", frozen=True)
-
-
-FULL = MethodSpec(
-    name="full",
-    title="Full fine-tuning: every parameter trains",
-    options=FullOptions,
-    tasks=(ALL_TASKS,),
-    composes_with=(),
-    impl="worker.methods.full:FullFineTuning",
-)
-
-METHODS: dict[str, MethodSpec] = {spec.name: spec for spec in (FULL,)}
+METHODS: dict[str, MethodSpec] = {spec.name: spec for spec in (FULL, FREEZE, LORA, L2_SP, MIXOUT, FGM, EMA)}
 DEFAULT_METHOD = FULL.name
+
+
+def in_order(names: Iterable[str]) -> list[MethodSpec]:
+    """The entries of a job's methods in the order in which they compose; the default where there is none."""
+    asked = set(names) or {DEFAULT_METHOD}
+    return [spec for name, spec in METHODS.items() if name in asked]
+
+
+def conflict(names: Iterable[str]) -> tuple[str, str, str] | None:
+    """Two of the methods that make no sense together, and why; None where all compose."""
+    for spec in (specs := in_order(names)):
+        for other in specs:
+            if other.name in spec.conflicts:
+                return spec.name, other.name, spec.conflicts[other.name]
+    return None
+
+
+def composes_with(spec: MethodSpec) -> list[str]:
+    """The methods that a job can name beside this one."""
+    return [name for name in METHODS if name != spec.name and conflict((spec.name, name)) is None]

@@ -5,8 +5,9 @@ from typing import Literal
 
 # id: a name of the record. text: a string. texts: several. label: a class, as a string. labels: any number of different
 # classes. number: a float. words: a text cut into words. tags: one string for every word of the field `of`. answers:
-# {"text": [], "answer_start": []}, each text standing in the field `of` at that offset, in code points.
-FieldType = Literal["id", "text", "texts", "label", "labels", "number", "words", "tags", "answers"]
+# {"text": [], "answer_start": []}, each text standing in the field `of` at that offset, in code points. extra: what a
+# column that no field is read from says of the record, as a string.
+FieldType = Literal["id", "text", "texts", "label", "labels", "number", "words", "tags", "answers", "extra"]
 READ_TYPES = frozenset({"text", "words"})
 
 
@@ -30,3 +31,8 @@ class RecordField:
     def is_read(self) -> bool:
         """Whether a model reads it as its input."""
         return self.type in READ_TYPES and not self.target
+
+
+def extra(column: str) -> RecordField:
+    """A column of the file that is kept beside the task's fields, to group or slice records by."""
+    return RecordField(f"extra:{column}", "extra", f"The column {column} of the file.", optional=True)

@@ -51,6 +51,13 @@ def _many_ids(column: list[Any]) -> list[Any] | None:
         return None
 
 
+def _many_scalars(column: list[Any]) -> list[Any] | None:
+    try:
+        return list(map(values.scalar, column))
+    except InvalidValueError:
+        return None
+
+
 def _many_answers(column: list[Any]) -> list[Any] | None:
     try:
         return list(map(sequences.answers, column))
@@ -68,6 +75,7 @@ CANONICAL: dict[FieldType, Canonical] = {
     "labels": Canonical(LIST, sequences.labels, sequences.lists_of_labels, _of_lists),
     "words": Canonical(LIST, sequences.words, sequences.lists_of_words, _of_lists),
     "tags": Canonical(LIST, sequences.tags, sequences.lists_of_tags, _of_lists),
+    "extra": Canonical(pa.string(), values.scalar, _many_scalars, _of_texts),
     "answers": Canonical(ANSWERS, sequences.answers, _many_answers, _of_answers),
 }
 

@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from app.catalog.records import RecordField
+from app.catalog.records import RecordField, extra
 from app.catalog.task_spec import TaskSpec, Variant
 from app.catalog.tasks import TASKS
 from app.datasets.problems import Problem, Problems, listed, shown
@@ -60,6 +60,23 @@ def map_columns(
     if missing:
         _report_missing(task, variant, missing, mapped, columns, problems)
     return mapped
+
+
+def keep_columns(extras: Sequence[str], columns: Sequence[str], problems: Problems) -> dict[RecordField, FieldColumn]:
+    """A field for every column that is to be kept beside the task's own; one that is not there is a problem."""
+    for column in extras:
+        if column not in columns:
+            near = _close(column, columns)
+            problems.add(
+                Problem(
+                    "missing_column",
+                    f"no column {shown(column)} to group or slice records by; the file has {listed(columns)}",
+                    f"name {shown(near)}" if near else "name one of them",
+                    field=column,
+                    param="columns",
+                )
+            )
+    return {extra(column): FieldColumn(column, "mapping") for column in extras if column in columns}
 
 
 def can_map(variant: Variant, asked: Mapping[str, str], columns: Sequence[str]) -> bool:

@@ -19,6 +19,7 @@ from app.datasets.layouts import LAYOUTS
 from app.datasets.layouts.layout import Layout
 from app.datasets.lengths import load_tokenizer, token_lengths
 from app.datasets.limits import Deadline, apply_limits, memory_error
+from app.datasets.mapping import keep_columns
 from app.datasets.problems import Problem, Problems
 from app.datasets.report import Report, TokenReport
 from app.datasets.source import Source, open_source
@@ -71,6 +72,7 @@ class _Reading:
     told: dict[str, str]
     tag_scheme: str | None
     unused_columns: list[str]
+    extras: list[str]
 
 
 def _prepare(
@@ -104,6 +106,7 @@ def _prepare(
         "unit": problems.unit,
         "blank_lines": reading.blank_lines,
         "fields": {name: {"column": by.column, "found_by": by.found_by} for name, by in reading.form.mapped.items()},
+        "extras": reading.extras,
         "layout": reading.layout,
         "tag_scheme": reading.tag_scheme,
         "unused_columns": reading.unused_columns,
@@ -147,7 +150,12 @@ def _read(
             return None
         log(f"Reading {plan.filename} as {detected.format} of {form.task.name}")
         fields = form.variant.fields
-        writing = Writing(fields, form.mapped, plan.limits, source.deadline, problems, warnings, log)
+        kept = keep_columns(plan.extras, file.columns, problems)
+        if len(kept) < len(plan.extras):
+            return None
+        written = (*fields, *kept)
+        mapped = form.mapped | {field.name: column for field, column in kept.items()}
+        writing = Writing(written, mapped, plan.limits, source.deadline, problems, warnings, log)
         rows = write_records(reader, records, writing)
         if rows == 0 and not problems.total:
             raise UnreadableFileError(Problem("no_records", "the file has no records", "add records to it"))
@@ -156,7 +164,8 @@ def _read(
         if tags is not None and not problems.total:
             line_of = _word_line if isinstance(file, ConllColumns) else _record_line
             scheme = unify_tags(records, tags, line_of, problems, source.deadline)
-        used = set(laid_out.source_columns) if laid_out else {by.column for by in form.mapped.values()}
+        used = set(laid_out.source_columns) if laid_out else {by.column for by in mapped.values()}
+        used |= set(plan.extras)
         unused = [column for column in file.columns if column not in used]
         if "" in unused:
             warnings.add(
@@ -170,7 +179,9 @@ def _read(
         delimiter = file.delimiter if isinstance(file, DelimitedText) else None
         name = layout.name if layout else None
         told = laid_out.told if laid_out else {}
-        return _Reading(detected, delimiter, file.blank_lines, rows, form, name, told, scheme, unused)
+        return _Reading(
+            detected, delimiter, file.blank_lines, rows, form, name, told, scheme, unused, list(plan.extras)
+        )
 
 
 def _record_line(row: int, word: int) -> int:

@@ -75,7 +75,8 @@ class Report(TypedDict):
     """The report of a file that was prepared. `problems` is empty: a file with problems is not prepared.
 
     `options` are those of the task that the records depend on, the variant that was told from the file among them.
-    `labels` counts the records of each class, or the entities of each type. `layout` names a shape of records that is
+    `labels` counts the records of each class, or the entities of each type. `extras` are columns that were kept beside
+    the task's fields. `layout` names a shape of records that is
     not one column a field, such as `spans`; `tag_scheme` the one that tags were written in (records have IOB2).
     """
 
@@ -91,6 +92,7 @@ class Report(TypedDict):
     unit: Unit
     blank_lines: int
     fields: dict[str, FieldReport]
+    extras: list[str]
     layout: str | None
     tag_scheme: str | None
     unused_columns: list[str]

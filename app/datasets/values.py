@@ -52,6 +52,23 @@ def identifier(value: object) -> str:
     return name
 
 
+def scalar(value: object) -> str:
+    """What a column says of a record, as a string: numbers in digits, booleans in lower case."""
+    if isinstance(value, bool):
+        return "true" if value else "false"
+    if isinstance(value, int | float | Decimal):
+        return str(value)
+    if isinstance(value, list | dict):
+        raise InvalidValueError(
+            f"extra_is_{kind_of(value)}",
+            f"expected one value, found a {kind_of(value)}, {shown(value)}",
+            "name a column with one string, number or boolean for each record",
+        )
+    found = _string(value, "extra")
+    check_characters(found)
+    return found
+
+
 def label(value: object) -> str:
     """A class label: strings without surrounding space, integers and whole floats in digits, booleans in lower case."""
     if isinstance(value, MarkedLabels):

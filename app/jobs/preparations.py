@@ -27,7 +27,8 @@ TRANSIENT = frozenset({"worker_lost", "system_error", "preparation_timeout"})
 class Reading:
     """How a file is to be read: as which task, with which columns, measured in whose tokens.
 
-    `options` are those of the task that records depend on (`TaskSpec.reading`). Without a task, or without the option
+    `options` are those of the task that records depend on (`TaskSpec.reading`). `extras` are columns of the file that
+    are kept beside the task's fields, each as `records.extra(column)`. Without a task, or without the option
     that names its variant, they are told from the file.
     """
 
@@ -35,12 +36,13 @@ class Reading:
     options: dict[str, Any]
     columns: dict[str, str]
     model: str | None
+    extras: tuple[str, ...] = ()
 
     def key(self, file: File) -> str:
         """Hash of everything the result depends on; the endings of a name help to tell the format."""
         endings = "".join(PurePath(file.filename).suffixes[-2:]).lower()
         columns, options = sorted(self.columns.items()), sorted(self.options.items())
-        facts = [VERSION, file.sha256, endings, self.task, options, columns, self.model]
+        facts = [VERSION, file.sha256, endings, self.task, options, columns, self.model, *sorted(self.extras)]
         return hashlib.sha256(json.dumps(facts).encode()).hexdigest()
 
 
@@ -63,6 +65,7 @@ def ensure(session: Session, file: File, reading: Reading, *, max_attempts: int)
             task=reading.task,
             options=reading.options,
             columns=reading.columns,
+            extras=sorted(reading.extras),
             model=reading.model,
             status="pending",
         )
@@ -87,6 +90,7 @@ def _told_from_the_file(session: Session, file: File, reading: Reading) -> Prepa
             Preparation.file_id == file.id,
             Preparation.status == "processed",
             Preparation.columns == reading.columns,
+            Preparation.extras == sorted(reading.extras),
             Preparation.model.is_not_distinct_from(reading.model),
             Preparation.report["task"].as_string() == reading.task,
         )

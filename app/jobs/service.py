@@ -10,6 +10,7 @@ from sqlalchemy import ColumnElement, exists, func, select, update
 from sqlalchemy.orm import InstrumentedAttribute, Session
 
 from app.catalog.hyperparameters import Hyperparameters
+from app.catalog.preprocessing import Preprocessing, misfit
 from app.catalog.tasks import TASKS
 from app.errors import AppError, not_found
 from app.files.lookup import get_file
@@ -41,6 +42,7 @@ class NewJob:
     task: Mapping[str, Any] | None = None
     columns: Mapping[str, str] = field(default_factory=dict[str, str])
     adaptation: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    preprocessing: Preprocessing | None = None
     time_limit_s: int | None = None
 
 
@@ -53,24 +55,29 @@ def create(session: Session, caller: Caller, new: NewJob, settings: Settings) ->
         if (file_id := getattr(new, param)) is not None
     }
     for param, file in files.items():
-        if file.purpose not in ("fine-tune", "evals", "user_data"):
-            raise AppError(
-                400,
-                "wrong_purpose",
-                f"{param} {file.id} was uploaded with purpose {file.purpose!r}; upload it with purpose 'fine-tune'.",
-                param,
-            )
-    task = dict(new.task) if new.task else _task_of(files["training_file"])
+        check_purpose(file, param)
+    task = dict(new.task) if new.task else task_of(files["training_file"])
     name = task.get("type")
     base = models.get_base(session, caller.project_id, new.model, name, hub=settings.hub == "on")
     columns = dict(new.columns)
     task_columns.check(name, columns)
     options = TASKS[name].reading(task) if name else {}
+    seed = new.seed if new.seed is not None else secrets.randbelow(MAX_SEED + 1)
+    preprocessing = new.preprocessing.with_seed(seed) if new.preprocessing else None
+    if preprocessing is not None and name:
+        _refuse_misfits(task, preprocessing)
+    group = preprocessing.split.group if preprocessing and preprocessing.split else None
     prepared = {
         param: preparations.ensure(
             session,
             file,
-            Reading(name, options, columns or file.columns, base.id),
+            Reading(
+                name,
+                options,
+                columns or file.columns,
+                base.id,
+                (group,) if group is not None and param == "training_file" else (),
+            ),
             max_attempts=settings.max_attempts,
         ).id
         for param, file in files.items()
@@ -83,7 +90,7 @@ def create(session: Session, caller: Caller, new: NewJob, settings: Settings) ->
         status="validating_files",
         model=base.id,
         suffix=new.suffix,
-        seed=new.seed if new.seed is not None else secrets.randbelow(MAX_SEED + 1),
+        seed=seed,
         metadata_=dict(new.metadata),
         training_file=new.training_file,
         validation_file=new.validation_file,
@@ -98,6 +105,7 @@ def create(session: Session, caller: Caller, new: NewJob, settings: Settings) ->
             "task": task,
             "adaptation": dict(new.adaptation),
             "columns": columns,
+            "preprocessing": preprocessing.model_dump(mode="json") if preprocessing else None,
             "fine_tuned_model": models.fine_tuned_id(base.id, caller.project, new.suffix),
         },
     )
@@ -112,9 +120,25 @@ def create(session: Session, caller: Caller, new: NewJob, settings: Settings) ->
     return job
 
 
-def _task_of(file: File) -> dict[str, Any]:
+def check_purpose(file: File, param: str) -> None:
+    """Raises AppError 400 for a file that is no data set."""
+    if file.purpose not in ("fine-tune", "evals", "user_data"):
+        message = f"{param} {file.id} was uploaded with purpose {file.purpose!r}; upload it with purpose 'fine-tune'."
+        raise AppError(400, "wrong_purpose", message, param)
+
+
+def task_of(file: File) -> dict[str, Any]:
     """The task that a file was uploaded for; empty where it is to be told from the file."""
     return {"type": file.task} if file.task else {}
+
+
+def _refuse_misfits(task: Mapping[str, Any], preprocessing: Preprocessing) -> None:
+    """Raises AppError 400 for an operation on texts that no variant of the task can take."""
+    spec = TASKS[task["type"]]
+    misfits = [misfit(spec.name, variant, preprocessing) for variant in spec.candidates(task)]
+    first = misfits[0]
+    if first is not None and all(misfits):
+        raise AppError(400, "preprocessing_does_not_fit_task", first.message, first.param, {"allowed": first.allowed})
 
 
 def _time_limit_s(asked: int | None, most: int | None) -> int | None:
@@ -124,13 +148,11 @@ def _time_limit_s(asked: int | None, most: int | None) -> int | None:
     return most if asked is None else asked
 
 
-def get(session: Session, caller: Caller, job_id: str) -> Job:
-    """The job. Raises AppError 404 if the project has none with this id."""
-    job = session.scalar(
-        select(Job).where(Job.id == job_id, Job.project_id == caller.project_id, Job.kind == "fine_tuning")
-    )
+def get(session: Session, caller: Caller, job_id: str, kind: str = "fine_tuning") -> Job:
+    """The job of this kind. Raises AppError 404 if the project has none with this id."""
+    job = session.scalar(select(Job).where(Job.id == job_id, Job.project_id == caller.project_id, Job.kind == kind))
     if job is None:
-        raise not_found("job", job_id)
+        raise not_found("evaluation" if kind == "evaluation" else "job", job_id)
     return job
 
 
@@ -160,12 +182,12 @@ def page(
     return rows[:limit], len(rows) > limit
 
 
-def cancel(session: Session, caller: Caller, job_id: str) -> Job:
+def cancel(session: Session, caller: Caller, job_id: str, kind: str = "fine_tuning") -> Job:
     """Cancel at once what no worker holds; ask the worker of a running job. Asking again changes nothing.
 
     Raises AppError 409 for a job that ended otherwise.
     """
-    job = get(session, caller, job_id)
+    job = get(session, caller, job_id, kind)
     cancelled = change(
         session,
         "cancelled",
@@ -280,13 +302,13 @@ def checkpoints(
 
 
 def unfinished_jobs_of_file(session: Session, file: File) -> list[str]:
-    """Fine-tuning jobs that still need the file."""
+    """Jobs and evaluations that still need the file."""
     query = select(Job.id).where(_uses(file.id), Job.status.not_in(TERMINAL_STATUSES)).order_by(Job.seq)
     return list(session.scalars(query.limit(10)))
 
 
 def has_unfinished_jobs() -> ColumnElement[bool]:
-    """The condition that a file is needed by a fine-tuning job."""
+    """The condition that a file is needed by a job or an evaluation."""
     return exists().where(_uses(File.id), Job.status.not_in(TERMINAL_STATUSES))
 
 
@@ -295,7 +317,7 @@ def _uses(file_id: str | InstrumentedAttribute[str]) -> ColumnElement[bool]:
 
 
 def unfinished_jobs_of_model(session: Session, model_id: str) -> list[str]:
-    """Fine-tuning jobs that still need the model as their base."""
+    """Jobs that still need the model as their base, and evaluations of it."""
     query = select(Job.id).where(Job.model == model_id, Job.status.not_in(TERMINAL_STATUSES)).order_by(Job.seq)
     return list(session.scalars(query.limit(10)))
 

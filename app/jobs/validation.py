@@ -5,8 +5,9 @@ from typing import Any
 from sqlalchemy import exists, select
 from sqlalchemy.orm import Session
 
+from app.catalog.preprocessing import misfit, of_job
 from app.catalog.tasks import TASKS
-from app.jobs import resolution
+from app.jobs import evaluated_files, resolution
 from app.jobs.events import Event
 from app.jobs.leases import JobError
 from app.jobs.lifecycle import change
@@ -36,11 +37,15 @@ def advance(session: Session) -> list[Job]:
 
 
 def _advance_one(session: Session, job: Job) -> bool:
-    files = _files_of(session, job)
-    problem = _unprepared(files, job) or resolution.resolve(session, job, files)
-    if problem is None and any(item.preparation.status == "pending" for item in files):
+    if job.kind == "evaluation":
+        problem, is_read_again = evaluated_files.find_problem(session, job)
+    else:
+        files = _files_of(session, job)
+        problem = _unprepared(files, job) or resolution.resolve(session, job, files)
+        is_read_again = problem is None and any(item.preparation.status == "pending" for item in files)
+        problem = problem or (None if is_read_again else find_problem(job.hyperparameters, files, job))
+    if is_read_again:
         return False  # a file is read once more, now that the task is known
-    problem = problem or find_problem(job.hyperparameters, files, job)
     if problem is None and job.pause_requested_at is not None:
         change(session, "paused", Job.id == job.id, event=lambda _: Event("Files validated; job is paused"))
         return False
@@ -99,7 +104,12 @@ def find_problem(hyperparameters: dict[str, Any], files: list[PreparedFile], job
         return problem
     training = files[0]
     task = job.spec["task"]
-    target = TASKS[task["type"]].variant(task).target
+    spec = TASKS[task["type"]]
+    variant = spec.variant(task)
+    unfit = misfit(spec.name, variant, of_job(job.spec))
+    if unfit is not None:
+        return JobError("preprocessing_does_not_fit_task", unfit.message, unfit.param, {"allowed": unfit.allowed})
+    target = variant.target
     if target is not None and target.type == "number":
         return _numbers_problem(hyperparameters, files)
     labels = _labels(training)

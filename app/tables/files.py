@@ -58,6 +58,7 @@ class Preparation(Base):
     task: Mapped[str | None]
     options: Mapped[Json] = mapped_column(server_default=text("'{}'"))
     columns: Mapped[Json]
+    extras: Mapped[list[str]] = mapped_column(server_default=text("'[]'"))
     model: Mapped[str | None]
     status: Mapped[str] = mapped_column(server_default="pending")
     report: Mapped[Json | None]

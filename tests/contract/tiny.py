@@ -16,7 +16,8 @@ from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
 
 from app.catalog.hyperparameters import Hyperparameters
 from app.catalog.plan import DataFile, TrainingPlan
-from app.catalog.records import RecordField
+from app.catalog.preprocessing import Preprocessing
+from app.catalog.records import RecordField, extra
 from app.catalog.tasks import TASKS
 from app.datasets.canonical import ROW, schema_of
 from worker.protocol import Event, Metrics, Result
@@ -32,7 +33,7 @@ E = TypeVar("E", bound=Event)
 def write_tiny_encoder(directory: Path) -> Path:
     """A random BERT with a WordPiece vocabulary of the catalogue's example words and all lower-case letters."""
     rows = [row for task in TASKS.values() for variant in task.variants for row in variant.example]
-    texts = [text for row in rows for value in row.values() for text in _strings(value)]
+    texts = [text for row in rows for value in row.values() for text in strings(value)]
     words = sorted({word for text in texts for word in text.lower().replace(",", " ").replace(".", " ").split()})
     letters = [*"abcdefghijklmnopqrstuvwxyz.,'", *(f"##{letter}" for letter in "abcdefghijklmnopqrstuvwxyz")]
     vocabulary = {token: index for index, token in enumerate([*SPECIAL, *letters, *(w for w in words if len(w) > 1)])}
@@ -70,10 +71,10 @@ def write_tiny_encoder(directory: Path) -> Path:
     return directory
 
 
-def _strings(value: object) -> list[str]:
+def strings(value: object) -> list[str]:
     """Every string in a value of a record."""
     if isinstance(value, dict | list):
-        return [text for item in (value.values() if isinstance(value, dict) else value) for text in _strings(item)]
+        return [text for item in (value.values() if isinstance(value, dict) else value) for text in strings(item)]
     return [value] if isinstance(value, str) else []
 
 
@@ -117,8 +118,9 @@ def make_plan(
     resume_from: str | None = None,
     checkpoint_interval_s: float = 600.0,
     task: str | dict[str, Any] = "text-classification",
-    method: str = "full",
+    adaptation: dict[str, dict[str, Any]] | None = None,
     model: str = "local/tiny",
+    preprocessing: dict[str, Any] | None = None,
     **hyperparameters: Any,
 ) -> TrainingPlan:
     """Lay out a run directory with plan.json, base model and data, as a supervisor does."""
@@ -126,9 +128,10 @@ def make_plan(
     if not (run_dir / "base").exists():
         (run_dir / "base").symlink_to(base, target_is_directory=True)
     options = {"type": task} if isinstance(task, str) else task
-    fields = TASKS[options["type"]].variant(options).fields
+    kept = {name: None for row in train for name in row if name.startswith("extra:")}
+    fields = (*TASKS[options["type"]].variant(options).fields, *(extra(name.removeprefix("extra:")) for name in kept))
     files = {
-        name: None if rows is None else _write_records(run_dir, name, rows, fields)
+        name: None if rows is None else write_records(run_dir, name, rows, fields)
         for name, rows in (("train", train), ("validation", validation), ("test", test))
     }
     assert files["train"] is not None
@@ -136,8 +139,9 @@ def make_plan(
         job_id="ftjob-test",
         attempt=1,
         task=options,
-        adaptation={} if method == "full" else {method: {}},
+        adaptation=adaptation or {},
         hyperparameters=Hyperparameters.model_validate({"precision": "fp32"} | hyperparameters),
+        preprocessing=Preprocessing.model_validate(preprocessing or {}),
         seed=seed,
         model=model,
         fine_tuned_model="ft:tiny:test",
@@ -152,7 +156,7 @@ def make_plan(
     return plan
 
 
-def _write_records(run_dir: Path, name: str, rows: Sequence[Row], fields: tuple[RecordField, ...]) -> DataFile:
+def write_records(run_dir: Path, name: str, rows: Sequence[Row], fields: tuple[RecordField, ...]) -> DataFile:
     """As preparation does, but without judging the values: what it refuses must not break the engine either."""
     columns: dict[str, list[Any]] = {field.name: [row.get(field.name) for row in rows] for field in fields}
     path = run_dir / "data" / f"{name}.parquet"

@@ -58,6 +58,7 @@ def test_the_report_of_a_small_file_is_complete(workbench, tmp_path):
             "text": {"column": "text", "found_by": "name"},
             "label": {"column": "label", "found_by": "name"},
         },
+        "extras": [],
         "layout": None,
         "tag_scheme": None,
         "unused_columns": ["id"],

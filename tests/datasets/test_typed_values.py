@@ -115,6 +115,7 @@ def test_one_at_a_time_and_many_at_once_agree():
         "number": [1, 2.5, "3"],
         "words": [["a", "", "b"], ["c"]],
         "tags": [["O"], []],
+        "extra": ["a", "", 3, 2.5, True],
         "answers": [{"text": ["a"], "answer_start": [3]}, [{"text": "b", "answer_start": 1}]],
     }
     assert set(fine) == set(CANONICAL)

@@ -12,7 +12,6 @@ from app.catalog.plan import DataFile
 from worker.training.data import Examples, Ragged, Records, collate
 from worker.training.evaluation import rank
 from worker.training.failures import UserError, failure_of
-from worker.training.optimizer import Rates, adamw, decay_groups
 from worker.training.pace import Pace
 from worker.training.sampler import LengthBuckets, evaluation_batches
 from worker.training.schedule import learning_rate, warmup_steps
@@ -73,26 +72,6 @@ def test_a_batch_is_padded_to_its_longest_on_the_side_the_tokenizer_says(
     assert batch.inputs["input_ids"].tolist() == ids
     assert batch.inputs["attention_mask"].tolist() == mask
     assert batch.targets["label"].tolist() == [1, 2]
-
-
-def test_biases_and_norms_do_not_decay_and_frozen_parameters_are_left_out() -> None:
-    model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.LayerNorm(4), torch.nn.Linear(4, 2))
-    model[2].requires_grad_(False)
-    groups = decay_groups(model, Rates(1e-3, 1e-3, 0.1), is_head=lambda name: True)
-    assert [(len(group.parameters), group.weight_decay) for group in groups] == [(1, 0.1), (3, 0.0)]
-    assert adamw(groups).defaults["fused"]
-
-
-def test_a_head_has_a_rate_of_its_own() -> None:
-    model = torch.nn.Sequential(torch.nn.Linear(4, 4), torch.nn.Linear(4, 2))
-    groups = decay_groups(model, Rates(1e-3, 5e-2, 0.1), is_head=lambda name: name.startswith("1."))
-    assert [(group.peak_rate, group.weight_decay) for group in groups] == [
-        (1e-3, 0.1),
-        (1e-3, 0.0),
-        (5e-2, 0.1),
-        (5e-2, 0.0),
-    ]
-    assert sum(len(group.parameters) for group in groups) == 4
 
 
 def test_ragged_targets_are_padded_to_the_longest_of_the_batch_and_keep_their_type() -> None:

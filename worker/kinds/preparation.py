@@ -33,6 +33,7 @@ class PreparationKind:
     """Jobs that read an uploaded file."""
 
     uses_standby: bool = False
+    resumes: bool = False
 
     def lay_out(self, context: WorkerContext, job: Job, run_dir: Path) -> PreparationPlan:
         """Fetch the file, and the tokenizer that lengths are counted with where it is to be had."""
@@ -51,6 +52,7 @@ class PreparationKind:
             task=preparation.task,
             options=preparation.options,
             columns=preparation.columns,
+            extras=tuple(preparation.extras),
             model=preparation.model,
             tokenizer=tokenizer,
             max_length=window,

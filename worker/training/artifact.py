@@ -12,10 +12,22 @@ from typing import Any
 
 from huggingface_hub import EvalResult, ModelCardData
 
+from app.catalog.methods import DEFAULT_METHOD
 from app.catalog.plan import DataFile
 from worker.training.checkpoint import publish
+from worker.training.preprocessing import Preprocessed
 
-LIBRARIES = ("tailor", "torch", "transformers", "accelerate", "tokenizers", "safetensors", "scikit-learn", "numpy")
+LIBRARIES = (
+    "tailor",
+    "torch",
+    "transformers",
+    "accelerate",
+    "peft",
+    "tokenizers",
+    "safetensors",
+    "scikit-learn",
+    "numpy",
+)
 READ_BYTES = 1 << 20
 
 
@@ -27,13 +39,14 @@ class Provenance:
     model: str
     base_model: str
     task: dict[str, Any]
-    method: str
+    adaptation: dict[str, dict[str, Any]]
     seed: int
     hyperparameters: dict[str, Any]
     files: dict[str, DataFile]
     labels: list[str] | None
     headline: tuple[str, ...]
     usage: str
+    preprocessing: Preprocessed
 
 
 def write_artifact(
@@ -45,6 +58,7 @@ def write_artifact(
         shutil.rmtree(draft)
     draft.mkdir()
     write_model(draft)
+    provenance.preprocessing.write(draft)
     (draft / "README.md").write_text(model_card(provenance, metrics), "utf-8")
     (draft / "metrics.json").write_text(_json(metrics), "utf-8")
     manifest = {
@@ -52,9 +66,10 @@ def write_artifact(
         "model": provenance.model,
         "base_model": provenance.base_model,
         "task": provenance.task,
-        "method": provenance.method,
+        "adaptation": provenance.adaptation,
         "seed": provenance.seed,
         "hyperparameters": provenance.hyperparameters,
+        "preprocessing": provenance.preprocessing.preprocessing.model_dump(mode="json"),
         "labels": provenance.labels,
         "data": {
             split: {"file": file.file_id, "filename": file.filename, "sha256": file.sha256, "rows": file.rows}
@@ -123,7 +138,7 @@ def model_card(provenance: Provenance, metrics: dict[str, Any]) -> str:
 
 # {provenance.model}
 
-`{provenance.base_model}` fine-tuned for {task} by Tailor (job `{provenance.job_id}`, method {provenance.method},
+`{provenance.base_model}` fine-tuned for {task} by Tailor (job `{provenance.job_id}`, {_how(provenance)},
 seed {provenance.seed}).
 
 {labels}## Use
@@ -132,7 +147,7 @@ seed {provenance.seed}).
 {provenance.usage}
 ```
 
-## Results
+{provenance.preprocessing.card()}## Results
 
 {_results_table(metrics)}
 
@@ -153,6 +168,11 @@ once, with the chosen weights. Intervals are 95 % bootstrap intervals. All numbe
 
 Versions of the libraries, and size and SHA-256 of every file: `manifest.json`.
 """
+
+
+def _how(provenance: Provenance) -> str:
+    names = [name for name in provenance.adaptation if name != DEFAULT_METHOD]
+    return f"adaptation {' and '.join(f'`{name}`' for name in names)}" if names else "every parameter trained"
 
 
 def _results_table(metrics: dict[str, Any]) -> str:

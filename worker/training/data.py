@@ -1,9 +1,9 @@
 """Records in, padded batches out: prepared Parquet is tokenised once and kept in Arrow's list layout."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Self, cast
 
 import numpy as np
 import pyarrow as pa
@@ -31,13 +31,17 @@ class Records:
         """A column as Python values."""
         return self.table.column(name).to_pylist()
 
+    def take(self, rows: NDArray[np.int64]) -> "Records":
+        """Some records, in their order."""
+        return Records(self.split, self.file, self.table.take(pa.array(rows)))
+
     def sample(self, count: int, seed: int) -> "Records":
         """So many records at random, in their order; all of them where there are no more."""
         rows = self.table.num_rows
         if rows <= count:
             return self
         chosen = np.sort(np.random.default_rng(seed).choice(rows, count, replace=False))
-        return Records(self.split, self.file, self.table.take(pa.array(chosen)))
+        return self.take(chosen)
 
 
 def read_records(split: str, file: DataFile, run_dir: Path) -> Records:
@@ -69,6 +73,12 @@ class Ragged:
     def row(self, index: int) -> NDArray[Any]:
         """One row, without padding."""
         return self.values[self.offsets[index] : self.offsets[index + 1]]
+
+    def take(self, rows: NDArray[np.int64]) -> "Ragged":
+        """Some rows, in their order."""
+        parts = [self.row(int(index)) for index in rows]
+        offsets = np.concatenate([[0], np.cumsum(self.lengths[rows])]).astype(np.int64)
+        return Ragged(np.concatenate(parts) if parts else self.values[:0], offsets, self.pad)
 
     def matrix(self, rows: NDArray[np.int64], width: int, left: bool) -> NDArray[Any]:
         """Rows as a matrix [len(rows), width], padded on the right, or on the left. Integers become int64."""
@@ -106,6 +116,18 @@ class Examples:
     def lengths(self) -> NDArray[np.int64]:
         """Tokens of every window."""
         return self.inputs["input_ids"].lengths
+
+    def of_records(self, records: NDArray[np.int64]) -> tuple[Self, NDArray[np.int64]]:
+        """The windows of some records, given in rising order and renumbered from 0, and which windows they are."""
+        windows = np.flatnonzero(np.isin(self.record, records))
+        targets = {
+            name: target.take(windows) if isinstance(target, Ragged) else target[windows]
+            for name, target in self.targets.items()
+        }
+        inputs = {name: ragged.take(windows) for name, ragged in self.inputs.items()}
+        numbers = np.searchsorted(records, self.record[windows])
+        part = replace(self, inputs=inputs, targets=targets, weight=self.weight[windows], record=numbers)
+        return part, windows
 
     def dense(self, name: str) -> NDArray[Any]:
         """A target that is an array."""

@@ -15,7 +15,7 @@ from app.model_files.tokenizers import SENTENCEPIECE_TOKENIZERS
 from worker.protocol import Log
 from worker.training.failures import UserError, failure_of
 
-# Positions of these are counted from padding_idx + 1, so two of them are never reached.
+# Positions of these are counted from padding_idx + 1, so the first ones are never reached.
 OFFSET_POSITIONS = ("camembert", "mpnet", "roberta", "roberta-prelayernorm", "xlm-roberta", "xlm-roberta-xl")
 # How the classes of Transformers name what they put on the body to classify texts or tokens.
 CLASSIFIERS = (
@@ -110,6 +110,7 @@ def open_base(id_: str, directory: Path, model_types: frozenset[str], *, words: 
     if words:
         tokenizer = _for_words(tokenizer, directory)
     _complete_padding(id_, config, tokenizer)
+    _drop_segments(config, tokenizer)
     # A tokenizer file may carry a truncation of its own; saved with our model it would cut other programs' texts.
     if fast:
         backend = cast(Tokenizer, tokenizer.backend_tokenizer)
@@ -161,6 +162,13 @@ def _complete_padding(id_: str, config: PreTrainedConfig, tokenizer: PreTrainedT
         config.pad_token_id = tokenizer.pad_token_id
 
 
+def _drop_segments(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> None:
+    """A body with one segment, as RoBERTa's, has none for the second text of a pair, whatever its tokenizer says."""
+    if getattr(config, "type_vocab_size", 2) < 2:
+        tokenizer.model_input_names = [name for name in tokenizer.model_input_names if name != "token_type_ids"]
+        tokenizer.init_kwargs["model_input_names"] = tokenizer.model_input_names  # what is saved of it
+
+
 def _window_limit(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int | None:
     halves = [half for name in HALVES if isinstance(half := getattr(config, name, None), PreTrainedConfig)]
     limits = [_positions(part) for part in halves or [config]] + [tokenizer.model_max_length]
@@ -172,7 +180,10 @@ def _positions(config: PreTrainedConfig) -> int | None:
     positions: int | None = getattr(config, "max_position_embeddings", None)
     if positions is None or positions <= 0:
         return None  # -1 is written for relative positions
-    return positions - 2 if config.model_type in OFFSET_POSITIONS else positions
+    if config.model_type in OFFSET_POSITIONS:
+        # MPNet's padding_idx is 1 whatever its padding token is.
+        positions -= 1 + (1 if config.model_type == "mpnet" else cast(int, config.pad_token_id))
+    return positions
 
 
 def check_max_length(max_length: int, base: BaseModelFiles) -> None:
@@ -206,6 +217,19 @@ def load_weights(base: BaseModelFiles, auto_class: Any, **config_changes: Any) -
             f"The weights of base model {base.id!r} cannot be read: {str(error).strip()[:500]}",
             "model",
         ) from error
+
+
+def trained_head(base: BaseModelFiles, suffix: str, task: str) -> list[str]:
+    """Names of the outputs of the model's own head, in the order of their ids. Raises UserError where it has none."""
+    if not base.has_head(suffix):
+        found = ", ".join(base.config.architectures or []) or "none"
+        raise UserError(
+            "model_has_no_head",
+            f"Model {base.id!r} has no head for {task} that could be evaluated (its architecture: {found}). Fine-tune "
+            "it for the task first, and evaluate the result.",
+            "model",
+        )
+    return [str(label) for _, label in sorted((base.config.id2label or {}).items())]
 
 
 def keeps_head(base: BaseModelFiles, suffix: str, labels: list[str]) -> bool:

@@ -4,7 +4,7 @@ An encoder is warm-started as Rothe et al. 2020 do (BERT2BERT): its weights begi
 besides, attention to the text that is read, begins from nothing. The decoder's output matrix is its embedding matrix.
 """
 
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from typing import Any, cast
 
 import torch
@@ -48,7 +48,7 @@ def load_writer(base: BaseModelFiles, tell: Callable[[Log], None]) -> PreTrained
     """The base model as an encoder-decoder, in fp32."""
     warm = base.config.model_type in WARM_STARTED
     model = _warm_started(base) if warm else load_weights(base, AutoModelForSeq2SeqLM)
-    if (log := replaced_head(base, kept=any(base.has_head(name) for name in WRITERS))) is not None:
+    if (log := replaced_head(base, kept=is_writer(base))) is not None:
         tell(log)
     if warm:
         tell(
@@ -59,6 +59,11 @@ def load_writer(base: BaseModelFiles, tell: Callable[[Log], None]) -> PreTrained
             )
         )
     return model
+
+
+def is_writer(base: BaseModelFiles) -> bool:
+    """Whether the base writes texts as it is."""
+    return any(base.has_head(name) for name in WRITERS)
 
 
 def _warm_started(base: BaseModelFiles) -> PreTrainedModel:
@@ -97,8 +102,13 @@ def is_fresh(parameter: str) -> bool:
     return CROSS_ATTENTION in parameter or parameter.startswith(FRESH)
 
 
-def set_generation(model: PreTrainedModel, base: BaseModelFiles, max_new_tokens: int, search: dict[str, Any]) -> None:
-    """Have `model.generate` search as the job says. What is not said is Transformers' default and not the base's."""
+def set_generation(
+    model: PreTrainedModel, base: BaseModelFiles, max_new_tokens: int, search: Mapping[str, Any] | None
+) -> None:
+    """Have `model.generate` search as the job says: what it leaves open is Transformers' default and not the base's.
+
+    Without `search` the model goes on as it is; where it has no length of its own, it is `max_new_tokens`.
+    """
     own = cast(GenerationConfig, cast(Any, model).generation_config)
     tokens: dict[str, Any] = {name: getattr(own, name, None) for name in TOKENS}
     for name in TOKENS[:4]:
@@ -113,6 +123,12 @@ def set_generation(model: PreTrainedModel, base: BaseModelFiles, max_new_tokens:
             "config.json.",
             "model",
         )
+    if search is None:
+        for name in TOKENS[:4]:
+            setattr(own, name, tokens[name])
+        if own.max_new_tokens is None and own.max_length is None:
+            own.max_new_tokens = max_new_tokens
+        return
     cast(Any, model).generation_config = GenerationConfig(**tokens, max_new_tokens=max_new_tokens, **search)
 
 
@@ -200,6 +216,11 @@ def decoder_inputs(model: PreTrainedModel, labels: torch.Tensor) -> torch.Tensor
     shifted = labels.roll(1, dims=1)
     shifted[:, 0] = generation.decoder_start_token_id
     return shifted.masked_fill(shifted == IGNORED, generation.pad_token_id)
+
+
+def beams_of(model: PreTrainedModel) -> int:
+    """Beginnings that it goes on with at once."""
+    return int(cast(Any, model).generation_config.num_beams or 1)
 
 
 def vocabulary_size(model: PreTrainedModel) -> int:

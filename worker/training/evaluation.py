@@ -28,12 +28,33 @@ def evaluate(
     stop: threading.Event,
     emit: Callable[[Event], None],
 ) -> Scores:
-    """Scores of the split; leaves the model in training mode. Raises StoppedError as soon as `stop` is set.
+    """Scores of the split; leaves the model in training mode. Raises StoppedError as soon as `stop` is set."""
+    scores = task.score(records, examples, predict(task, model, device, records, examples, stop, emit))
+    if broken := [name for name, value in scores.values.items() if not math.isfinite(value)]:
+        raise UserError(
+            "loss_not_finite",
+            f"Evaluation on the {records.split} file gave no finite number for {', '.join(broken)}: the weights have "
+            "diverged. Try a lower learning_rate, or precision 'fp32'.",
+            "hyperparameters.learning_rate",
+        )
+    return scores
+
+
+def predict(
+    task: Task,
+    model: torch.nn.Module,
+    device: torch.device,
+    records: Records,
+    examples: Examples,
+    stop: threading.Event,
+    emit: Callable[[Event], None],
+) -> list[Any]:
+    """What `score` needs of every window; leaves the model in training mode. Raises StoppedError once `stop` is set.
 
     Tells how far it is every second: a long evaluation is progress too.
     """
     predictions: list[Any] = [None] * examples.count
-    done, told_at = 0, now()
+    done, began, told_at = 0, now(), now()
     model.eval()
     try:
         with torch.inference_mode():
@@ -45,19 +66,12 @@ def evaluate(
                     predictions[row] = prediction
                 done += len(rows)
                 if now() - told_at >= PHASE_INTERVAL_S:
-                    emit(Phase(f"evaluating {records.split}", done, examples.count))
                     told_at = now()
+                    left_s = (told_at - began) * (examples.count - done) / done
+                    emit(Phase(f"evaluating {records.split}", done, examples.count, left_s))
     finally:
         model.train()
-    scores = task.score(records, examples, predictions)
-    if broken := [name for name, value in scores.values.items() if not math.isfinite(value)]:
-        raise UserError(
-            "loss_not_finite",
-            f"Evaluation on the {records.split} file gave no finite number for {', '.join(broken)}: the weights have "
-            "diverged. Try a lower learning_rate, or precision 'fp32'.",
-            "hyperparameters.learning_rate",
-        )
-    return scores
+    return predictions
 
 
 def rank(metric: str, values: dict[str, float], *, lower_is_better: bool) -> tuple[float, float]:

@@ -1,8 +1,7 @@
-"""The two axes of the engine. The loop drives a `Task` and a `Method` and knows nothing of either.
+"""One of the two axes of the engine; the other is `method`. The loop drives both and knows nothing of either.
 
-A task owns records, labels, windows, head, loss, decoding, metrics and what makes its artifact usable. A method owns
-which parameters train, what is injected, which extra losses and data take part and what is saved. The catalogue names
-implementations as `module:Class`.
+A task owns records, labels, windows, head, loss, decoding, metrics and what makes its artifact usable. The catalogue
+names implementations as `module:Class`.
 """
 
 from collections.abc import Callable, Mapping, Sequence
@@ -15,12 +14,11 @@ import torch
 from pydantic import BaseModel
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from app.catalog.methods import MethodSpec
 from app.catalog.tasks import TaskSpec
 from worker.protocol import Log
 from worker.training.data import Batch, Examples, Records
 from worker.training.encoder import BaseModelFiles
-from worker.training.optimizer import ParameterGroup, Rates
+from worker.training.outcomes import Baseline, Outcomes
 
 
 @dataclass(frozen=True)
@@ -53,6 +51,16 @@ class Task(Protocol):
         seed: int,
     ) -> Self:
         """Learn labels from `train` and check every split. Raises UserError for data that cannot be trained on."""
+        ...
+
+    @classmethod
+    def from_artifact(cls, options: BaseModel, base: BaseModelFiles, records: Records, *, seed: int) -> Self:
+        """The task as the directory of a trained model records it, to score `records`.
+
+        Labels, thresholds and the like come from the directory, whatever it says beats `options`, and `load_model` then
+        keeps its head. Raises UserError: a model without the head (param `model`), records that it cannot be scored on,
+        such as those with labels that it does not know (param `file`).
+        """
         ...
 
     @property
@@ -102,6 +110,14 @@ class Task(Protocol):
         """Metrics of a split; `predictions` are in the order of `examples`. What is tuned, is on `validation`."""
         ...
 
+    def outcomes(self, records: Records, examples: Examples, predictions: Sequence[Any]) -> Outcomes:
+        """What was predicted of every record, and the statistics that comparisons draw from; arguments as `score`."""
+        ...
+
+    def baseline(self, records: Records) -> Baseline | None:
+        """The scores of an answer that needs no model, such as the most frequent label; None where there is none."""
+        ...
+
     def tuned(self, detail: Mapping[str, Any]) -> Self:
         """The task with what `score` tuned on the validation file and left in its `detail`."""
         ...
@@ -118,45 +134,12 @@ class Task(Protocol):
         ...
 
 
-class Method(Protocol):
-    """One way to adapt a model."""
-
-    @classmethod
-    def from_options(cls, options: BaseModel) -> Self:
-        """The method with a job's options."""
-        ...
-
-    def adapt(self, model: PreTrainedModel) -> PreTrainedModel:
-        """Inject and freeze. What requires a gradient afterwards is what trains and what a checkpoint holds."""
-        ...
-
-    def parameter_groups(self, task: Task, model: torch.nn.Module, rates: Rates) -> list[ParameterGroup]:
-        """What trains, and how."""
-        ...
-
-    def objective(self, task: Task, model: torch.nn.Module, batch: Batch) -> Objective:
-        """The task's loss and whatever the method adds to it."""
-        ...
-
-    def save(self, model: PreTrainedModel, directory: Path) -> None:
-        """Leave in `directory` what plain Transformers loads and what `load` needs to go on training."""
-        ...
-
-    def load(self, model: PreTrainedModel, directory: Path) -> None:
-        """Put the state that `save` left into `model`, exactly and in place."""
-        ...
-
-
 def task_class(spec: TaskSpec) -> type[Task]:
     """The class a catalogue entry names."""
-    return cast("type[Task]", _resolve(spec.impl))
+    return cast("type[Task]", resolve(spec.impl))
 
 
-def method_class(spec: MethodSpec) -> type[Method]:
-    """The class a catalogue entry names."""
-    return cast("type[Method]", _resolve(spec.impl))
-
-
-def _resolve(impl: str) -> Any:
+def resolve(impl: str) -> Any:
+    """What a catalogue entry names as `module:name`."""
     module, _, name = impl.partition(":")
     return getattr(import_module(module), name)

@@ -13,13 +13,13 @@ def find_leakage(splits: Mapping[str, Records], texts_of: Callable[[Records], Se
     """What to tell of texts that two splits share, compared without case, width and white space."""
     first_row: dict[str, int] = {}
     for text, row in zip(texts_of(splits["train"]), splits["train"].column("row"), strict=True):
-        first_row.setdefault(_normalised(text), row)
+        first_row.setdefault(normalised(text), row)
     logs: list[Log] = []
     for split in ("validation", "test"):
         if split not in splits:
             continue
         texts = zip(texts_of(splits[split]), splits[split].column("row"), strict=True)
-        pairs = [(first_row[key], row) for text, row in texts if (key := _normalised(text)) in first_row]
+        pairs = [(first_row[key], row) for text, row in texts if (key := normalised(text)) in first_row]
         if pairs:
             shown = ", ".join(f"{theirs} (training {ours})" for ours, theirs in pairs[:LISTED])
             more = f" and {len(pairs) - LISTED} more" if len(pairs) > LISTED else ""
@@ -35,5 +35,6 @@ def find_leakage(splits: Mapping[str, Records], texts_of: Callable[[Records], Se
     return logs
 
 
-def _normalised(text: str) -> str:
+def normalised(text: str) -> str:
+    """A text without differences of case, width and white space: what copies are found by."""
     return " ".join(unicodedata.normalize("NFKC", text).casefold().split())

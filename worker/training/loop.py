@@ -14,11 +14,12 @@ from transformers import PreTrainedTokenizerBase
 
 from app.catalog.hyperparameters import Scheduler
 from worker.protocol import Event, Metrics, Progress
+from worker.training.adaptation import Adaptation
 from worker.training.checkpoint import Best, TrainState
 from worker.training.data import Examples, Records, collate
 from worker.training.evaluation import evaluate, rank
 from worker.training.failures import StoppedError, UserError
-from worker.training.interfaces import Method, Task
+from worker.training.interfaces import Task
 from worker.training.optimizer import ParameterGroup
 from worker.training.pace import Pace, now
 from worker.training.sampler import LengthBuckets
@@ -72,7 +73,7 @@ class Engine:
     optimizer: torch.optim.Optimizer
     groups: list[ParameterGroup]
     task: Task
-    method: Method
+    adaptation: Adaptation
     sampler: LengthBuckets
     train: Split
     validation: Split | None
@@ -176,6 +177,7 @@ def _step(
 ) -> None:
     """One optimizer step: the weighted mean loss over all examples of all its batches."""
     device, train = engine.accelerator.device, engine.train.examples
+    engine.adaptation.start_step(engine.model, state.step / engine.sampler.steps_per_epoch)
     rates = [
         learning_rate(settings.scheduler, spec.peak_rate, state.step, settings.warmup_steps, settings.total_steps)
         for spec in engine.groups
@@ -186,7 +188,7 @@ def _step(
     total_weight = float(train.weight[rows].sum(dtype=np.float64))
     sums: dict[str, torch.Tensor] = {}
     for batch_rows in batches:
-        objective = engine.method.objective(engine.task, engine.model, collate(train, batch_rows, device))
+        objective = engine.adaptation.objective(engine.model, collate(train, batch_rows, device))
         loss = objective.loss / total_weight
         engine.accelerator.backward(loss)
         for name, value in [("loss", loss.detach()), *((k, v / total_weight) for k, v in objective.sums.items())]:
@@ -195,6 +197,7 @@ def _step(
     engine.optimizer.step()
     engine.optimizer.zero_grad()
     state.step += 1
+    engine.adaptation.finish_step(engine.model, state.step)
     state.trained_tokens += int(train.lengths[rows].sum())
     pending.names = [*sums, "grad_norm"]
     pending.values.append(torch.stack([*sums.values(), torch.as_tensor(norm)]))
@@ -247,15 +250,16 @@ def _milestone(engine: Engine, settings: LoopSettings, state: TrainState) -> Non
     if engine.validation is not None:
         began = now()
         split = engine.validation
-        scores = evaluate(
-            engine.task,
-            engine.model,
-            engine.accelerator.device,
-            split.records,
-            split.examples,
-            engine.stop,
-            engine.emit,
-        )
+        with engine.adaptation.evaluated(engine.model):
+            scores = evaluate(
+                engine.task,
+                engine.model,
+                engine.accelerator.device,
+                split.records,
+                split.examples,
+                engine.stop,
+                engine.emit,
+            )
         engine.pace.evaluated(now() - began, split.examples.count)
         epoch = _epoch(engine, state)
         engine.emit(Metrics("validation", state.step, epoch, scores.values))

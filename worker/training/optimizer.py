@@ -1,6 +1,5 @@
-"""AdamW over a method's parameter groups."""
+"""AdamW over groups of parameters."""
 
-from collections.abc import Callable
 from dataclasses import dataclass
 
 import torch
@@ -22,22 +21,6 @@ class Rates:
     body: float
     head: float
     weight_decay: float
-
-
-def decay_groups(model: torch.nn.Module, rates: Rates, is_head: Callable[[str], bool]) -> list[ParameterGroup]:
-    """What trains: matrices decay, biases and norm weights (one dimension) do not; the head has a rate of its own."""
-    trained = [(name, parameter) for name, parameter in model.named_parameters() if parameter.requires_grad]
-    different = rates.head != rates.body
-    groups = [
-        ParameterGroup(
-            tuple(p for name, p in trained if (p.ndim >= 2) == decays and (different and is_head(name)) == head),
-            rates.head if head else rates.body,
-            rates.weight_decay if decays else 0.0,
-        )
-        for head in (False, True)
-        for decays in (True, False)
-    ]
-    return [group for group in groups if group.parameters]
 
 
 def adamw(groups: list[ParameterGroup]) -> torch.optim.AdamW:

@@ -1,7 +1,7 @@
 """One fine-tuning job, from plan to artifact. Read top to bottom, this is the recipe."""
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import replace
 from pathlib import Path
 from typing import Any, Literal
@@ -11,10 +11,10 @@ from accelerate import Accelerator
 from transformers import PreTrainedModel
 
 from app.catalog.hyperparameters import Hyperparameters, ResolvedHyperparameters, TrainingFacts, resolve
-from app.catalog.methods import DEFAULT_METHOD, METHODS, MethodSpec
 from app.catalog.plan import TrainingPlan
 from app.catalog.tasks import TASKS
 from worker.protocol import CHECKPOINTS, Event, Log, Metrics, Result, Started, checkpoint_name
+from worker.training.adaptation import Adaptation
 from worker.training.artifact import Provenance, write_artifact, write_step_metrics
 from worker.training.checkpoint import TrainState
 from worker.training.data import Examples, read_records
@@ -22,9 +22,11 @@ from worker.training.device import bound_memory, check_precision, fast_precision
 from worker.training.encoder import BaseModelFiles, check_max_length, open_base
 from worker.training.evaluation import evaluate
 from worker.training.failures import UserError
-from worker.training.interfaces import Task, method_class, task_class
+from worker.training.features import Site
+from worker.training.interfaces import Task, task_class
 from worker.training.loop import Engine, LoopSettings, Split, fit
 from worker.training.optimizer import Rates, adamw
+from worker.training.preprocessing import preprocess
 from worker.training.sampler import LengthBuckets
 from worker.training.schedule import warmup_steps
 from worker.training.store import Store
@@ -38,11 +40,14 @@ def run(plan: TrainingPlan, run_dir: Path, emit: Callable[[Event], None], stop: 
     keep_freed_memory()
     if plan.memory_bytes is not None:
         bound_memory(plan.memory_bytes)
-    spec, method_spec = TASKS[plan.task["type"]], _method_spec(plan)
+    spec = TASKS[plan.task["type"]]
     variant = spec.variant(plan.task)
     asked = plan.hyperparameters
     files = {"train": plan.train, "validation": plan.validation, "test": plan.test}
-    splits = {name: read_records(name, file, run_dir) for name, file in files.items() if file is not None}
+    read = {name: read_records(name, file, run_dir) for name, file in files.items() if file is not None}
+    preprocessed = preprocess(plan.preprocessing, read, spec, variant, plan.seed)
+    splits = preprocessed.splits
+    _tell(preprocessed.logs, emit)
     if asked.early_stopping_patience is not None and "validation" not in splits:
         raise UserError(
             "early_stopping_needs_validation",
@@ -60,14 +65,13 @@ def run(plan: TrainingPlan, run_dir: Path, emit: Callable[[Event], None], stop: 
         class_weights=asked.class_weights,
         seed=plan.seed,
     )
-    method = method_class(method_spec).from_options(
-        method_spec.options.model_validate(plan.adaptation.get(method_spec.name, {}))
-    )
-    for log in task.remarks(splits):
-        emit(log)
+    adaptation = Adaptation.of(task, plan.adaptation)
+    _tell(task.remarks(splits), emit)
 
     seed_generators(plan.seed)
-    model = method.adapt(task.load_model(base, emit))
+    model = adaptation.adapt(task.load_model(base, emit))
+    if (log := adaptation.log(model)) is not None:
+        emit(log)
     max_length = asked.max_length if asked.max_length != "auto" else base.window
     check_max_length(max_length, base)
 
@@ -83,7 +87,7 @@ def run(plan: TrainingPlan, run_dir: Path, emit: Callable[[Event], None], stop: 
     accelerator = Accelerator(mixed_precision={"fp32": "no"}.get(chosen.precision, chosen.precision))
     model.to(accelerator.device)
     rates = Rates(chosen.peak_learning_rate, chosen.peak_head_learning_rate, chosen.weight_decay)
-    groups = method.parameter_groups(task, model, rates)
+    groups = adaptation.parameter_groups(model, rates)
     optimizer = adamw(groups)
     prepared, prepared_optimizer = accelerator.prepare(model, optimizer)
     engine = Engine(
@@ -92,7 +96,7 @@ def run(plan: TrainingPlan, run_dir: Path, emit: Callable[[Event], None], stop: 
         optimizer=prepared_optimizer,
         groups=groups,
         task=task,
-        method=method,
+        adaptation=adaptation,
         sampler=sampler,
         train=encoded["train"],
         validation=watched,
@@ -115,15 +119,20 @@ def run(plan: TrainingPlan, run_dir: Path, emit: Callable[[Event], None], stop: 
     store = Store(
         directory=run_dir / CHECKPOINTS,
         run_dir=run_dir,
-        identity=_identity(plan, chosen),
+        identity=_identity(plan, chosen) | preprocessed.identity,
         base=base,
         task=task,
         max_length=max_length,
-        method=method,
+        adaptation=adaptation,
+        steps_per_epoch=sampler.steps_per_epoch,
         model=model,
         optimizer=optimizer,
         scaler=accelerator.scaler,
         emit=emit,
+    )
+    seen_again = [encoded["train"], *([watched] if watched else [])]
+    adaptation.prepare(
+        Site(task, prepared, lambda: [s.examples for s in seen_again], accelerator.device, run_dir, stop, emit)
     )
     state = TrainState() if plan.resume_from is None else store.restore(run_dir / plan.resume_from)
     model.train()
@@ -146,12 +155,13 @@ def run(plan: TrainingPlan, run_dir: Path, emit: Callable[[Event], None], stop: 
         emit(Metrics(name, best_step, epoch, scores.values))
         return scores.values | scores.detail
 
+    adaptation.settle(model)
     final = task if state.best is None else task.tuned(state.best.detail)
     metrics: dict[str, Any] = {}
     best_step = state.step if state.best is None else state.best.step
     if state.best is not None:
         if state.best.step != state.step:
-            method.load(model, store.directory / checkpoint_name(state.best.step) / "model")
+            adaptation.load(model, store.directory / checkpoint_name(state.best.step) / "model")
         whole = watched is encoded["validation"]
         metrics["validation"] = state.best.values | state.best.detail if whole else score("validation")
     else:
@@ -172,13 +182,14 @@ def run(plan: TrainingPlan, run_dir: Path, emit: Callable[[Event], None], stop: 
         model=plan.fine_tuned_model,
         base_model=plan.model,
         task=plan.task,
-        method=method_spec.name,
+        adaptation=plan.adaptation,
         seed=plan.seed,
         hyperparameters=chosen.model_dump(),
         files={name: records.file for name, records in splits.items()},
         labels=task.labels,
         headline=variant.headline,
         usage=final.usage(),
+        preprocessing=preprocessed,
     )
     artifact, artifact_files = write_artifact(
         run_dir, provenance, metrics, lambda directory: store.write_model(directory, state)
@@ -196,17 +207,9 @@ def run(plan: TrainingPlan, run_dir: Path, emit: Callable[[Event], None], stop: 
     )
 
 
-def _method_spec(plan: TrainingPlan) -> MethodSpec:
-    names = list(plan.adaptation) or [DEFAULT_METHOD]
-    unknown = [name for name in names if name not in METHODS]
-    if unknown or len(names) > 1:
-        raise UserError(
-            "adaptation_unknown",
-            f"adaptation names {names}; give one of: {', '.join(METHODS)}.",
-            "adaptation",
-            {"allowed": list(METHODS)},
-        )
-    return METHODS[names[0]]
+def _tell(logs: Sequence[Log], emit: Callable[[Event], None]) -> None:
+    for log in logs:
+        emit(log)
 
 
 def _watched(validation: Split | None, rows: int | None, seed: int) -> Split | None:

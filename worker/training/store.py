@@ -1,6 +1,6 @@
 """A run's checkpoints: what goes into them, which are kept, and how a run is put back where one was written."""
 
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
@@ -10,10 +10,13 @@ from transformers import PreTrainedModel
 
 from worker.protocol import Checkpoint, Event
 from worker.training import checkpoint
+from worker.training.adaptation import Adaptation
 from worker.training.checkpoint import Snapshot, TrainState
 from worker.training.device import generator_state, restore_generators
 from worker.training.encoder import BaseModelFiles
-from worker.training.interfaces import Method, Task
+from worker.training.interfaces import Task
+
+GENERATOR, METHOD = "generator/", "method/"  # how the names of tensors in a checkpoint start
 
 
 @dataclass
@@ -26,7 +29,8 @@ class Store:
     base: BaseModelFiles
     task: Task
     max_length: int
-    method: Method
+    adaptation: Adaptation
+    steps_per_epoch: int
     model: PreTrainedModel
     optimizer: torch.optim.Optimizer
     scaler: Any  # torch.amp.GradScaler, or None without fp16
@@ -43,7 +47,8 @@ class Store:
             run=self.identity,
             generators=generators,
             loss_scale=None if self.scaler is None else self.scaler.state_dict(),
-            tensors={f"generator/{name}": tensor for name, tensor in tensors.items()}
+            tensors={f"{GENERATOR}{name}": tensor for name, tensor in tensors.items()}
+            | {f"{METHOD}{name}": tensor for name, tensor in self.adaptation.tensors(self.model).items()}
             | checkpoint.optimizer_tensors(self.model, self.optimizer),
         )
         path, files = checkpoint.save(self.directory, snapshot, lambda directory: self.write_model(directory, state))
@@ -56,25 +61,27 @@ class Store:
     def restore(self, path: Path) -> TrainState:
         """Put model, optimizer and generators back where the checkpoint was written."""
         snapshot = checkpoint.load(path, self.identity)
-        self.method.load(self.model, path / "model")
+        # What trained in the step before has moments to put back.
+        self.adaptation.start_step(self.model, (snapshot.state.step - 1) / self.steps_per_epoch)
+        self.adaptation.restore(self.model, path / "model", _under(METHOD, snapshot.tensors))
         checkpoint.restore_optimizer(self.model, self.optimizer, snapshot.tensors)
         if self.scaler is not None and snapshot.loss_scale is not None:
             self.scaler.load_state_dict(snapshot.loss_scale)
-        prefix = "generator/"
-        tensors = {
-            name.removeprefix(prefix): tensor for name, tensor in snapshot.tensors.items() if name.startswith(prefix)
-        }
-        restore_generators(snapshot.generators, tensors)
+        restore_generators(snapshot.generators, _under(GENERATOR, snapshot.tensors))
         self.saved = (snapshot.state.step, snapshot.state.milestone)
         return snapshot.state
 
     def write_model(self, directory: Path, state: TrainState) -> None:
         """A Transformers directory: weights, configuration, tokenizer, and what the task adds."""
         directory.mkdir(exist_ok=True)
-        self.method.save(self.model, directory)
+        self.adaptation.save(self.model, directory)
         self.base.tokenizer.save_pretrained(directory)
         task = self.task if state.best is None else self.task.tuned(state.best.detail)
         task.add_files(directory, self.max_length)
+
+
+def _under(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
+    return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
 
 
 def _newest_metrics(state: TrainState) -> dict[str, float]:

@@ -90,19 +90,26 @@ def sentence_lines(text: str) -> str:
 def summary_scores(
     predicted: Sequence[str], references: Sequence[Sequence[str]], tokenizer: RougeTokenizer, seed: int
 ) -> SummaryScores:
-    """Mean over summaries of the F-measure with the best of its references, each type by itself (`score_multi`)."""
-    rouge = scorer(tokenizer)
-    rows: list[list[float]] = []
-    for text, good in zip(predicted, references, strict=True):
-        found = rouge.score_multi([sentence_lines(reference) for reference in good], sentence_lines(text))
-        rows.append([float(found[name].fmeasure) for name in TYPES])
-    scores = np.array(rows, dtype=np.float64)
+    """Means of `rouge_scores` and their intervals."""
+    scores = rouge_scores(predicted, references, tokenizer)
     means = scores.mean(axis=0)
     bounds = _bounds(scores, seed)
     return SummaryScores(
         {name: float(means[index]) for index, name in enumerate(TYPES)},
         {name: [float(bound) for bound in bounds[:, index]] for index, name in enumerate(TYPES)},
     )
+
+
+def rouge_scores(
+    predicted: Sequence[str], references: Sequence[Sequence[str]], tokenizer: RougeTokenizer
+) -> NDArray[np.float64]:
+    """F-measures [summaries, TYPES] with the best of a summary's references, each type by itself (`score_multi`)."""
+    rouge = scorer(tokenizer)
+    rows: list[list[float]] = []
+    for text, good in zip(predicted, references, strict=True):
+        found = rouge.score_multi([sentence_lines(reference) for reference in good], sentence_lines(text))
+        rows.append([float(found[name].fmeasure) for name in TYPES])
+    return np.array(rows, dtype=np.float64)
 
 
 def _bounds(scores: NDArray[np.float64], seed: int) -> NDArray[np.float64]:

@@ -52,20 +52,29 @@ def corpus_scores(
     predicted: Sequence[str], references: Sequence[str], tokenizer: BleuTokenizer, seed: int
 ) -> CorpusScores:
     """Scores of translations against one reference each. TER splits characters where BLEU does; see LONGEST_FOR_TER."""
+    values: dict[str, float] = {}
+    intervals: dict[str, list[float]] = {}
+    signatures: dict[str, str] = {}
+    for name, (metric, statistics) in sentence_statistics(predicted, references, tokenizer).items():
+        values[name] = float(metric._compute_score_from_stats(statistics.sum(axis=0).tolist()).score)
+        intervals[name] = _interval(metric, statistics, seed)
+        signatures[name] = str(metric.get_signature())
+    return CorpusScores(values, intervals, signatures)
+
+
+def sentence_statistics(
+    predicted: Sequence[str], references: Sequence[str], tokenizer: BleuTokenizer
+) -> dict[str, tuple[Any, NDArray[np.float64]]]:
+    """Each metric with its statistics [sentences, columns]: what `corpus_score` adds up, and what is drawn anew."""
     by_character = tokenizer in ("zh", "char")
     metrics: dict[str, Any] = {"bleu": BLEU(tokenize=tokenizer, force=True), "chrf": CHRF()}
     tokens = sum(len(text if by_character else text.split()) for text in (*predicted, *references))
     if tokens <= LONGEST_FOR_TER * 2 * len(references):
         metrics["ter"] = TER(normalized=by_character, asian_support=by_character)
-    values: dict[str, float] = {}
-    intervals: dict[str, list[float]] = {}
-    for name, metric in metrics.items():
-        # What `corpus_score` does, with the statistics of every sentence kept: they are what is drawn anew.
-        statistics = metric._extract_corpus_statistics(predicted, [references])
-        values[name] = float(metric._aggregate_and_compute(statistics).score)
-        intervals[name] = _interval(metric, np.array(statistics, dtype=np.float64), seed)
-    signatures = {name: str(metric.get_signature()) for name, metric in metrics.items()}
-    return CorpusScores(values, intervals, signatures)
+    return {
+        name: (metric, np.array(metric._extract_corpus_statistics(predicted, [references]), dtype=np.float64))
+        for name, metric in metrics.items()
+    }
 
 
 def _interval(metric: Any, statistics: NDArray[np.float64], seed: int) -> list[float]:

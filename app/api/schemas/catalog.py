@@ -3,9 +3,12 @@
 from functools import cache
 from typing import Any, Literal
 
+from pydantic import Field
+
 from app.api.schemas.base import ResponseModel
 from app.catalog.hyperparameters import Hyperparameters
-from app.catalog.methods import ALL_TASKS, DEFAULT_METHOD, METHODS
+from app.catalog.methods import DEFAULT_METHOD, METHODS, composes_with
+from app.catalog.preprocessing import Preprocessing, operations
 from app.catalog.task_spec import TaskSpec, Variant
 from app.catalog.tasks import DEFAULT_TASK, TASKS
 
@@ -30,6 +33,7 @@ class CatalogVariant(ResponseModel):
     metrics: list[str]
     selection_metric: str
     lower_is_better: bool
+    preprocessing: list[str] = Field(description="The operations on texts that its records can take.")
     example: list[dict[str, Any]]
 
 
@@ -60,10 +64,11 @@ class CatalogMethod(ResponseModel):
     options: dict[str, Any]
     tasks: list[str]
     composes_with: list[str]
+    example: dict[str, Any]
 
 
 class Catalog(ResponseModel):
-    """Everything a job may ask for."""
+    """Everything a job may ask for. `preprocessing` and `hyperparameters` are JSON schemas with their defaults."""
 
     object: Literal["catalog"] = "catalog"
     default_task: str
@@ -71,6 +76,7 @@ class Catalog(ResponseModel):
     tasks: list[CatalogTask]
     methods: list[CatalogMethod]
     hyperparameters: dict[str, Any]
+    preprocessing: dict[str, Any]
 
 
 def _variant(variant: Variant) -> CatalogVariant:
@@ -91,6 +97,7 @@ def _variant(variant: Variant) -> CatalogVariant:
         metrics=list(variant.metrics),
         selection_metric=variant.selection_metric,
         lower_is_better=variant.lower_is_better,
+        preprocessing=list(operations(variant)),
         example=list(variant.example),
     )
 
@@ -124,10 +131,12 @@ def catalog() -> Catalog:
                 name=spec.name,
                 title=spec.title,
                 options=spec.options.model_json_schema(),
-                tasks=list(TASKS) if ALL_TASKS in spec.tasks else list(spec.tasks),
-                composes_with=list(spec.composes_with),
+                tasks=[task for task in TASKS if spec.serves(task)],
+                composes_with=composes_with(spec),
+                example=dict(spec.example),
             )
             for spec in METHODS.values()
         ],
         hyperparameters=Hyperparameters.model_json_schema(),
+        preprocessing=Preprocessing.model_json_schema(),
     )

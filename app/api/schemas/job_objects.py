@@ -39,6 +39,7 @@ EXAMPLE: Object = {
     "task": {"type": "text-classification", "problem_type": "single_label_classification"},
     "adaptation": {},
     "columns": {},
+    "preprocessing": None,
     "progress": {"step": 40, "total_steps": 96, "epoch": 1.25, "examples_per_second": 210.4},
     "attempt": 1,
     "max_attempts": 3,
@@ -102,6 +103,9 @@ class JobObject(ResponseModel):
     )
     adaptation: dict[str, Any]
     columns: dict[str, str]
+    preprocessing: dict[str, Any] | None = Field(
+        description="What is done to the records first, with every default filled in; null: nothing."
+    )
     progress: dict[str, Any] | None = Field(
         description="`step`, `total_steps`, `epoch`, `examples_per_second`; `phase` (`name`, `done`, `total`) while "
         "something else goes on between steps, such as an evaluation."
@@ -139,6 +143,7 @@ class JobObject(ResponseModel):
                 "task": job.spec["task"],
                 "adaptation": job.spec["adaptation"],
                 "columns": job.spec["columns"],
+                "preprocessing": job.spec.get("preprocessing"),
                 "progress": job.progress,
                 "attempt": job.attempt,
                 "max_attempts": job.max_attempts,

@@ -19,7 +19,8 @@ from pydantic import (
 from app.api.schemas.base import Derived, Object, RequestModel, one_of
 from app.api.schemas.files import FILE_ID, Columns
 from app.catalog.hyperparameters import Hyperparameters
-from app.catalog.methods import METHODS
+from app.catalog.methods import METHODS, conflict
+from app.catalog.preprocessing import Preprocessing
 from app.catalog.tasks import TASKS
 from app.jobs.service import MAX_SEED, NewJob
 from app.tables import JOB_STATUSES
@@ -36,7 +37,7 @@ Metadata = Annotated[
 ]
 
 
-def _task_options() -> Any:
+def task_options() -> Any:
     """The options of every task of the catalogue, told apart by `type`."""
     options = tuple(spec.options for spec in TASKS.values())
     union: Any = reduce(or_, options)
@@ -44,7 +45,14 @@ def _task_options() -> Any:
 
 
 class _Adaptation(RequestModel):
-    """Methods of adaptation by name; none or `full`: every parameter trains."""
+    """Methods of adaptation by name, which compose; none or `full`: every parameter trains."""
+
+    @model_validator(mode="after")
+    def _all_compose(self) -> Self:
+        if (found := conflict(self.model_fields_set)) is not None:
+            one, other, reason = found
+            raise ValueError(f"{one} and {other} do not go together: {reason}. Leave one of them out")
+        return self
 
 
 _FIELDS: dict[str, Any] = {
@@ -74,11 +82,12 @@ FULL: Object = MINIMAL | {
     "metadata": {"experiment": "baseline"},
     "task": {"type": "text-classification"},
     "columns": {"text": "review", "label": "sentiment"},
+    "preprocessing": {"strip_html": True, "collapse_whitespace": True},
     "method": {
         "type": "supervised",
         "supervised": {"hyperparameters": {"n_epochs": 3, "batch_size": 16, "learning_rate": 0.0002}},
     },
-    "adaptation": {"full": {}},
+    "adaptation": {"freeze": {"layers": ["embeddings", "0-2"]}},
 }
 
 
@@ -109,11 +118,16 @@ class JobCreate(RequestModel):
         json_schema_extra={"deprecated": True},
         description="Old place of `method.supervised.hyperparameters`.",
     )
-    task: Annotated[BaseModel | None, Derived(_task_options() | None)] = Field(
+    task: Annotated[BaseModel | None, Derived(task_options() | None)] = Field(
         default=None,
         description="The task with its options; left out: the one the training file was uploaded for, or looks like.",
     )
     columns: Columns | None = None
+    preprocessing: Preprocessing | None = Field(
+        default=None,
+        description="What is done to the records first: cleaning of texts, which the model's artifact records and "
+        "every evaluation repeats, removal of copies, and a split of the training file. Left out: nothing.",
+    )
     time_limit_s: Annotated[StrictInt, Field(ge=1, le=MAX_TIME_LIMIT_S)] | None = Field(
         default=None,
         description="Seconds that the job may run, pauses and waiting left out; then it fails as `time_limit_reached` "
@@ -129,6 +143,17 @@ class JobCreate(RequestModel):
         if isinstance(value, list) and value:
             raise ValueError("Tailor has no integrations; give null or an empty list")
         return value
+
+    @model_validator(mode="after")
+    def _split_where_there_is_no_file(self) -> Self:
+        split = self.preprocessing.split if self.preprocessing else None
+        for name in ("validation", "test"):
+            if split is not None and getattr(self, f"{name}_file") is not None and getattr(split, name):
+                raise ValueError(
+                    f"{name}_file and preprocessing.split.{name} {getattr(split, name):g} were both given; leave the "
+                    f"file out, or set preprocessing.split.{name} to 0"
+                )
+        return self
 
     @model_validator(mode="after")
     def _one_place_for_hyperparameters(self) -> Self:
@@ -155,6 +180,7 @@ class JobCreate(RequestModel):
             hyperparameters=hyperparameters or Hyperparameters(),
             task=self.task.model_dump(mode="json") if self.task else None,
             columns=self.columns or {},
+            preprocessing=self.preprocessing,
             time_limit_s=self.time_limit_s,
             adaptation=self.adaptation.model_dump(mode="json", exclude_unset=True) if self.adaptation else {},
         )
@@ -176,11 +202,16 @@ class JobListQuery(RequestModel):
     @model_validator(mode="before")
     @classmethod
     def _gather_metadata(cls, query: dict[str, Any]) -> dict[str, Any]:
-        pairs = {match[1]: value for name, value in query.items() if (match := METADATA_PAIR.fullmatch(name))}
-        rest = {name: value for name, value in query.items() if not METADATA_PAIR.fullmatch(name)}
-        if rest.get("metadata") == "null":
-            rest["metadata"] = {}
-        return rest | ({"metadata": pairs} if pairs else {})
+        return gather_metadata(query)
+
+
+def gather_metadata(query: dict[str, Any]) -> dict[str, Any]:
+    """A query with its `metadata[key]=value` as one mapping; `metadata=null` is the empty one."""
+    pairs = {match[1]: value for name, value in query.items() if (match := METADATA_PAIR.fullmatch(name))}
+    rest = {name: value for name, value in query.items() if not METADATA_PAIR.fullmatch(name)}
+    if rest.get("metadata") == "null":
+        rest["metadata"] = {}
+    return rest | ({"metadata": pairs} if pairs else {})
 
 
 class PageQuery(RequestModel):

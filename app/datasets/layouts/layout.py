@@ -13,7 +13,7 @@ Options = Mapping[str, Any]
 
 
 class LaidOut(RecordReader, Protocol):
-    """A reader whose columns are a task's fields, made from `source_columns` of the file."""
+    """A reader whose columns are a task's fields, made from `source_columns` of the file; it gives others as well."""
 
     @property
     def source_columns(self) -> tuple[str, ...]:

@@ -48,12 +48,14 @@ class SpanRecords:
 
     def batches(self, wanted: Sequence[str]) -> Iterator[Batch]:
         """See RecordReader."""
-        for batch in self._reader.batches(self.source_columns):
+        kept = [name for name in wanted if name not in self.columns]
+        made_from = len(self.source_columns)
+        for batch in self._reader.batches([*self.source_columns, *kept]):
             positions: list[int] = []
-            columns: dict[str, list[list[str]]] = {"tokens": [], "tags": []}
+            columns: dict[str, list[Any]] = {name: [] for name in (*self.columns, *kept)}
             for position, values in zip(batch.positions, zip(*batch.columns, strict=True), strict=True):
                 try:
-                    words, tags = self._tagged(position, values)
+                    words, tags = self._tagged(position, values[:made_from])
                 except InvalidValueError as error:
                     field = self.source_columns[-1]
                     self._problems.add(
@@ -63,6 +65,8 @@ class SpanRecords:
                 positions.append(position)
                 columns["tokens"].append(words)
                 columns["tags"].append(tags)
+                for name, value in zip(kept, values[made_from:], strict=True):
+                    columns[name].append(value)
             yield Batch(positions, [columns[name] for name in wanted])
 
     def close(self) -> None:

@@ -13,7 +13,8 @@ from pydantic import BaseModel
 from torch.nn import functional
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from app.catalog.generation import AUTO_TARGET_LENGTH, WrittenText
+from app.catalog.generation import AUTO_TARGET_LENGTH
+from app.catalog.measures import Measure
 from app.catalog.summarization import SummarizationOptions
 from app.catalog.translation import TranslationOptions
 from worker.protocol import Log
@@ -22,10 +23,12 @@ from worker.tasks.sequence_to_sequence.summarization import Summaries
 from worker.tasks.sequence_to_sequence.translation import Translations
 from worker.tasks.sequence_to_sequence.usage import SETTINGS, usage_of
 from worker.training.data import Batch, Examples, Records
-from worker.training.encoder import BaseModelFiles
+from worker.training.encoder import BaseModelFiles, trained_head
 from worker.training.encoder_decoder import (
+    beams_of,
     decoder_inputs,
     is_fresh,
+    is_writer,
     labels_of,
     load_writer,
     set_generation,
@@ -36,6 +39,7 @@ from worker.training.encoder_decoder import (
 from worker.training.failures import UserError
 from worker.training.interfaces import Objective, Scores
 from worker.training.leakage import find_leakage
+from worker.training.outcomes import Baseline, Outcomes
 from worker.training.written_texts import IGNORED, WrittenTexts, cut_off_log, decode_texts, encode_texts
 
 SHOWN_ROWS = 20  # of a split, whose texts stand in its metrics
@@ -53,13 +57,13 @@ class Written:
 
 @dataclass(frozen=True)
 class SequenceToSequence:
-    """`search` are the settings of generation; without `max_target_length` it is that of `auto`."""
+    """`search` are the settings of generation, None: the model's own; without `max_target_length` it is `auto`."""
 
     goal: Goal
     source_prefix: str
     max_target_length: int | None
     rows: int
-    search: Mapping[str, Any]
+    search: Mapping[str, Any] | None
     label_smoothing: float
 
     @classmethod
@@ -73,13 +77,7 @@ class SequenceToSequence:
         seed: int,
     ) -> Self:
         """Raises UserError for parameters of tasks that have classes."""
-        asked = cast(WrittenText, options)
-        train = splits["train"]
-        if isinstance(asked, TranslationOptions):
-            goal, search = Translations.from_records(asked, train, seed), asked.generation
-        else:
-            summary = cast(SummarizationOptions, asked)
-            goal, search = Summaries.from_records(summary, train, seed), summary.generation
+        asked = cast("TranslationOptions | SummarizationOptions", options)
         if class_weights is not None:
             raise UserError(
                 "class_weights_not_for_task",
@@ -87,8 +85,26 @@ class SequenceToSequence:
                 "class_weights out.",
                 "hyperparameters.class_weights",
             )
+        goal = _goal(asked, {}, splits["train"], seed)
         length = None if asked.max_target_length == "auto" else asked.max_target_length
+        search = asked.generation
         return cls(goal, asked.source_prefix, length, asked.evaluation_rows, search.settings(), label_smoothing)
+
+    @classmethod
+    def from_artifact(cls, options: BaseModel, base: BaseModelFiles, records: Records, *, seed: int) -> Self:
+        """As the model's own settings say, its `generation_config.json` among them; a model without settings is asked.
+
+        Raises UserError for a model that does not write texts.
+        """
+        asked = cast("TranslationOptions | SummarizationOptions", options)
+        if not is_writer(base):
+            trained_head(base, "ForConditionalGeneration", asked.type)
+        path = base.directory / SETTINGS
+        said: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+        length = None if asked.max_target_length == "auto" else asked.max_target_length
+        goal = _goal(asked, said, records, seed)
+        prefix, length = said.get("source_prefix", asked.source_prefix), said.get("max_target_length", length)
+        return cls(goal, prefix, length, asked.evaluation_rows, None, 0.0)
 
     @property
     def labels(self) -> list[str] | None:
@@ -124,16 +140,17 @@ class SequenceToSequence:
                 "task.max_target_length",
                 {"allowed": base.window_limit},
             )
-        if self.search["min_new_tokens"] > length:
+        shortest = 0 if self.search is None else int(self.search["min_new_tokens"])
+        if shortest > length:
             raise UserError(
                 "min_new_tokens_too_long",
-                f"generation.min_new_tokens is {self.search['min_new_tokens']}, but a text ends after {length} tokens "
+                f"generation.min_new_tokens is {shortest}, but a text ends after {length} tokens "
                 "(max_target_length). Ask for less.",
                 "task.generation.min_new_tokens",
                 {"allowed": length},
             )
         model = load_writer(base, tell)
-        set_generation(model, base, length, dict(self.search))
+        set_generation(model, base, length, self.search)
         set_languages(model, base.tokenizer, self.goal.languages)
         if (log := self._prefix_log(base)) is not None:
             tell(log)
@@ -185,7 +202,7 @@ class SequenceToSequence:
         """What the model writes by itself, and the loss of the targets without smoothing."""
         writer = unwrapped(model)
         labels = labels_of(writer, batch.targets["labels"])
-        cells = vocabulary_size(writer) * max(labels.shape[1], int(self.search["num_beams"]))
+        cells = vocabulary_size(writer) * max(labels.shape[1], beams_of(writer))
         at_once = max(1, CELLS_AT_ONCE // cells)
         found: list[Written] = []
         for start in range(0, len(labels), at_once):
@@ -217,6 +234,26 @@ class SequenceToSequence:
         predicted = [{"row": row, source: read, target: good, "prediction": text} for row, read, good, text in columns]
         return Scores(scores.values | {"loss": loss}, scores.detail | {"rows": len(texts), "predictions": predicted})
 
+    def outcomes(self, records: Records, examples: Examples, predictions: Sequence[Written]) -> Outcomes:
+        """Every text with its own scores; `loss` is per token."""
+        texts = decode_texts([one.tokens for one in predictions], cast(WrittenTexts, examples).tokenizer)
+        found = self.goal.statistics(records, texts)
+        targets = records.column(self.goal.fields[1])
+        rows = [
+            {"target": target, "prediction": text} | scores
+            for target, text, scores in zip(targets, texts, found.scores, strict=True)
+        ]
+        columns = {
+            "loss": np.array([one.loss for one in predictions]),
+            "tokens": np.array([one.count for one in predictions]),
+        }
+        loss = Measure(name="loss", form="ratio", columns=("loss", "tokens"), lower_is_better=True)
+        return Outcomes(rows, {**found.columns, **columns}, (*found.measures, loss))
+
+    def baseline(self, records: Records) -> Baseline | None:
+        """The text itself as its translation, its first sentence as its summary."""
+        return self.goal.baseline(records)
+
     def tuned(self, detail: Mapping[str, Any]) -> Self:
         """Nothing is tuned on the validation file."""
         return self
@@ -227,8 +264,20 @@ class SequenceToSequence:
 
     def add_files(self, directory: Path, max_length: int) -> None:
         """What a program needs to know to write as the job did, besides `generation_config.json`."""
-        settings = {"max_length": max_length, "source_prefix": self.source_prefix}
+        settings = {
+            "max_length": max_length,
+            "max_target_length": self._target_length(max_length),
+            "source_prefix": self.source_prefix,
+        } | self.goal.settings
         (directory / SETTINGS).write_text(json.dumps(settings, indent=2, ensure_ascii=False) + "\n", "utf-8")
+
+
+def _goal(
+    asked: TranslationOptions | SummarizationOptions, said: Mapping[str, Any], records: Records, seed: int
+) -> Goal:
+    if isinstance(asked, TranslationOptions):
+        return Translations.of(asked, said, records, seed)
+    return Summaries.of(asked, said, records, seed)
 
 
 def _logits(model: torch.nn.Module, inputs: Mapping[str, torch.Tensor], labels: torch.Tensor) -> torch.Tensor:

@@ -1,0 +1,152 @@
+"""A job's methods as one: each sees the model and the loss as the methods before it leave them."""
+
+from collections import defaultdict
+from collections.abc import Generator, Mapping
+from contextlib import ExitStack, contextmanager
+from dataclasses import dataclass
+from functools import partial
+from pathlib import Path
+from typing import Any
+
+import torch
+from transformers import PreTrainedModel
+
+from app.catalog.methods import conflict, in_order
+from worker.protocol import Log
+from worker.training.data import Batch
+from worker.training.encoder import read_weights
+from worker.training.failures import UserError
+from worker.training.features import Site
+from worker.training.interfaces import Objective, Task
+from worker.training.method import Inner, Method, method_class
+from worker.training.optimizer import ParameterGroup, Rates
+
+SEPARATOR = ":"  # between a method's name and what it calls its tensor
+
+
+@dataclass(frozen=True)
+class Adaptation:
+    """The methods of a job by name, in the order in which they compose, on the job's task."""
+
+    task: Task
+    methods: Mapping[str, Method]
+
+    @classmethod
+    def of(cls, task: Task, asked: Mapping[str, Mapping[str, Any]]) -> "Adaptation":
+        """The methods that a job asks for, each with its options. Raises UserError where two do not go together."""
+        if (found := conflict(asked)) is not None:
+            one, other, reason = found
+            raise UserError(
+                "methods_do_not_compose",
+                f"adaptation names {one} and {other}, but {reason}. Leave one of them out.",
+                "adaptation",
+            )
+        return cls(
+            task,
+            {
+                spec.name: method_class(spec).from_options(spec.options.model_validate(asked.get(spec.name, {})))
+                for spec in in_order(asked)
+            },
+        )
+
+    def adapt(self, model: PreTrainedModel) -> PreTrainedModel:
+        """The pretrained model, ready to train. Raises UserError where nothing in it would."""
+        model.requires_grad_(True)
+        for method in self.methods.values():
+            model = method.adapt(model, self.task)
+        if not any(parameter.requires_grad for parameter in model.parameters()):
+            raise UserError(
+                "nothing_trains",
+                "adaptation.freeze leaves no parameter that trains: this task puts no head of its own on the model. "
+                "Freeze less.",
+                "adaptation.freeze",
+            )
+        return model
+
+    def prepare(self, site: Site) -> None:
+        """Before the first step, also of a resumed run."""
+        for method in self.methods.values():
+            method.prepare(site, [other for other in self.methods.values() if other is not method])
+
+    def parameter_groups(self, model: torch.nn.Module, rates: Rates) -> list[ParameterGroup]:
+        """What trains: matrices decay, biases and norm weights (one dimension) do not; each at its own rate."""
+        groups: defaultdict[tuple[float, float], list[torch.nn.Parameter]] = defaultdict(list)
+        different = rates.head != rates.body
+        for name, parameter in model.named_parameters():
+            if parameter.requires_grad:
+                rate = rates.head if different and self.task.is_head(name) else rates.body
+                for method in self.methods.values():
+                    rate *= method.rate_factor(name)
+                groups[rate, rates.weight_decay if parameter.ndim >= 2 else 0.0].append(parameter)
+        # The body's rate first: rows of metrics show the first group's.
+        order = sorted(groups, key=lambda key: (key[0] != rates.body, -key[0], -key[1]))
+        return [ParameterGroup(tuple(groups[key]), *key) for key in order]
+
+    def objective(self, model: torch.nn.Module, batch: Batch) -> Objective:
+        """The task's loss with whatever the methods make of it."""
+        inner: Inner = self.task.objective
+        for method in self.methods.values():
+            inner = partial(method.objective, inner)
+        return inner(model, batch)
+
+    def start_step(self, model: torch.nn.Module, epoch: float) -> None:
+        """Before a step."""
+        for method in self.methods.values():
+            method.start_step(model, epoch)
+
+    def finish_step(self, model: torch.nn.Module, step: int) -> None:
+        """After a step."""
+        for method in self.methods.values():
+            method.finish_step(model, step)
+
+    @contextmanager
+    def evaluated(self, model: torch.nn.Module) -> Generator[None]:
+        """While this is open, the model has the weights that are evaluated and saved."""
+        with ExitStack() as stack:
+            for method in self.methods.values():
+                stack.enter_context(method.evaluated(model))
+            yield
+
+    def settle(self, model: torch.nn.Module) -> None:
+        """Training is over: leave the evaluated weights in the model for good."""
+        for method in self.methods.values():
+            method.settle(model)
+
+    def tensors(self, model: torch.nn.Module) -> dict[str, torch.Tensor]:
+        """What a checkpoint holds for the methods beside the evaluated weights."""
+        return {
+            f"{name}{SEPARATOR}{key}": tensor
+            for name, method in self.methods.items()
+            for key, tensor in method.tensors(model).items()
+        }
+
+    def save(self, model: PreTrainedModel, directory: Path) -> None:
+        """Leave in `directory` what plain Transformers loads and what `load` needs to go on training."""
+        with self.evaluated(model):
+            if not any(method.save(model, directory) for method in self.methods.values()):
+                model.save_pretrained(directory)
+
+    def load(self, model: PreTrainedModel, directory: Path) -> None:
+        """Put the evaluated weights that `save` left into `model`, exactly and in place."""
+        if not any(method.load(model, directory) for method in self.methods.values()):
+            read_weights(model, directory)
+
+    def restore(self, model: PreTrainedModel, directory: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Put model and methods back where `save` and `tensors` were called."""
+        self.load(model, directory)
+        for name, method in self.methods.items():
+            prefix = f"{name}{SEPARATOR}"
+            method.restore(
+                model, {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+            )
+
+    def log(self, model: torch.nn.Module) -> Log | None:
+        """How much of the model trains, where that is not all of it."""
+        total = sum(parameter.numel() for parameter in model.parameters())
+        trained = sum(parameter.numel() for parameter in model.parameters() if parameter.requires_grad)
+        if trained == total:
+            return None
+        return Log(
+            f"{trained:,} of {total:,} parameters train ({trained / total:.2%})",
+            data={"trained_parameters": trained, "parameters": total},
+        )

@@ -1,0 +1,82 @@
+"""One way to adapt a model: which parameters train and how fast, what is injected, which further losses take part."""
+
+from collections.abc import Callable, Mapping, Sequence
+from contextlib import AbstractContextManager, nullcontext
+from pathlib import Path
+from typing import ClassVar, Self, cast
+
+import torch
+from pydantic import BaseModel
+from transformers import PreTrainedModel
+
+from app.catalog.adaptation.spec import MethodSpec
+from worker.training.data import Batch
+from worker.training.features import Site
+from worker.training.interfaces import Objective, Task, resolve
+
+Inner = Callable[[torch.nn.Module, Batch], Objective]
+
+
+class Method:
+    """A method that changes nothing. Each method of the catalogue overrides what it is made of.
+
+    A method keeps the job's options and, once `adapt` was called, what it needs of the pretrained model.
+    """
+
+    moves_embeddings: ClassVar[bool] = False  # the loss depends on more than what the body makes of the tokens
+
+    @classmethod
+    def from_options(cls, options: BaseModel) -> Self:
+        """The method with a job's options."""
+        return cls()
+
+    def adapt(self, model: PreTrainedModel, task: Task) -> PreTrainedModel:
+        """Inject and freeze; the model has its pretrained weights. What requires a gradient afterwards trains.
+
+        Raises UserError for options that do not fit this model.
+        """
+        return model
+
+    def prepare(self, site: Site, others: Sequence["Method"]) -> None:
+        """Before the first step, also of a resumed run; `others` are the methods that the job names beside this one."""
+
+    def rate_factor(self, parameter: str) -> float:
+        """Factor on the learning rate of a parameter, by its name in the model."""
+        return 1.0
+
+    def start_step(self, model: torch.nn.Module, epoch: float) -> None:
+        """Before a step that begins after `epoch` epochs, whole ones and a fraction. A function of `epoch` alone."""
+
+    def objective(self, inner: Inner, model: torch.nn.Module, batch: Batch) -> Objective:
+        """The loss of a batch, made of `inner`: the task's, and that of the methods before this one."""
+        return inner(model, batch)
+
+    def finish_step(self, model: torch.nn.Module, step: int) -> None:
+        """After the optimizer's step; `step` counts from 1."""
+
+    def evaluated(self, model: torch.nn.Module) -> AbstractContextManager[None]:
+        """While this is open, the model has the weights that are evaluated and saved."""
+        return nullcontext()
+
+    def settle(self, model: torch.nn.Module) -> None:
+        """Training is over: leave the evaluated weights in the model for good."""
+
+    def tensors(self, model: torch.nn.Module) -> dict[str, torch.Tensor]:
+        """What a checkpoint holds beside the evaluated weights, so that the run can go on; asked outside of them."""
+        return {}
+
+    def restore(self, model: torch.nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Put `tensors` back. The model has the evaluated weights. Raises CheckpointError naming what is missing."""
+
+    def save(self, model: PreTrainedModel, directory: Path) -> bool:
+        """Leave the model in `directory` in a form of its own; whether it did. Otherwise it is saved as it is."""
+        return False
+
+    def load(self, model: PreTrainedModel, directory: Path) -> bool:
+        """Put what `save` left into `model`, exactly and in place; whether it did."""
+        return False
+
+
+def method_class(spec: MethodSpec) -> type[Method]:
+    """The class a catalogue entry names."""
+    return cast("type[Method]", resolve(spec.impl))

@@ -9,6 +9,8 @@ NAMES = (
     "adaptation",
     "question_answering",
     "written_texts",
+    "language_modelling",
+    "resampling",
     "turnaround",
     "status_polling",
     "upload",

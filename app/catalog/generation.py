@@ -5,6 +5,7 @@ from typing import Annotated, Any, Literal
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, StrictInt
 
 AUTO_TARGET_LENGTH = 128
+CUT = "their ends are cut off: give shorter texts, or take a model that reads more"
 
 TargetLength = Literal["auto"] | Annotated[StrictInt, Field(ge=2, le=16_384)]
 EvaluationRows = Annotated[StrictInt, Field(ge=1, le=1_000_000)]

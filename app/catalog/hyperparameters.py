@@ -47,8 +47,8 @@ class Hyperparameters(BaseModel):
     )
     max_length: Auto | Annotated[StrictInt, Field(ge=8, le=131_072)] = Field(
         default="auto",
-        description="Window in tokens. `auto`: the model's own. A longer text is read in overlapping windows; where "
-        "another text is written from it, its end is cut off.",
+        description="Window in tokens. `auto`: the model's own, for language models at most 512 to 4,096. What "
+        "becomes of a longer text is the task's matter: most read it in overlapping windows.",
     )
     gradient_accumulation_steps: Annotated[StrictInt, Field(ge=1, le=4096)] = Field(
         default=1, description="Batches per optimizer step."

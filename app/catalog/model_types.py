@@ -80,6 +80,77 @@ QUESTION_ANSWERERS = frozenset(
     }
 )
 
+# Encoders with a masked-language-model head, whose tokenizers are fast.
+MASKED_LANGUAGE_MODELS = frozenset(
+    {
+        "albert",
+        "bert",
+        "big_bird",
+        "camembert",
+        "convbert",
+        "deberta",
+        "deberta-v2",
+        "distilbert",
+        "electra",
+        "ernie",
+        "eurobert",
+        "fnet",
+        "funnel",
+        "longformer",
+        "megatron-bert",
+        "mobilebert",
+        "modernbert",
+        "mpnet",
+        "nystromformer",
+        "rembert",
+        "roberta",
+        "roberta-prelayernorm",
+        "roformer",
+        "squeezebert",
+        "xlm-roberta",
+        "xlm-roberta-xl",
+    }
+)
+# Decoders of text alone. Encoders that Transformers can also run from left to right were not trained for it, and
+# mixtures of experts need a loss of their own.
+CAUSAL_LANGUAGE_MODELS = frozenset(
+    {
+        "bloom",
+        "codegen",
+        "cohere",
+        "cohere2",
+        "exaone4",
+        "falcon",
+        "gemma",
+        "gemma2",
+        "gemma3_text",
+        "glm",
+        "glm4",
+        "gpt2",
+        "gpt_bigcode",
+        "gpt_neo",
+        "gpt_neox",
+        "gptj",
+        "granite",
+        "helium",
+        "llama",
+        "ministral",
+        "mistral",
+        "modernbert-decoder",
+        "olmo",
+        "olmo2",
+        "opt",
+        "phi",
+        "phi3",
+        "qwen2",
+        "qwen3",
+        "seed_oss",
+        "smollm3",
+        "stablelm",
+        "starcoder2",
+    }
+)
+
 # Encoder-decoders of text.
 ENCODER_DECODERS = frozenset(
     {

@@ -4,7 +4,7 @@ from typing import Literal
 
 from pydantic import Field
 
-from app.catalog.generation import SummarySearch, WrittenText
+from app.catalog.generation import CUT, SummarySearch, WrittenText
 from app.catalog.model_types import TEXT_WRITERS
 from app.catalog.records import RecordField
 from app.catalog.task_spec import TaskSpec, Variant
@@ -44,6 +44,7 @@ SUMMARIES = Variant(
     metrics=("rouge1", "rouge2", "rougeL", "rougeLsum", "loss"),
     selection_metric="rougeL",
     headline=("rouge1", "rouge2", "rougeL"),
+    when_too_long=CUT,
     example=(
         {
             "document": "the river rose over night, and by noon the old bridge was closed to all cars.",

@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field
 
-from app.catalog.generation import BeamSearch, WrittenText
+from app.catalog.generation import CUT, BeamSearch, WrittenText
 from app.catalog.model_types import TEXT_WRITERS
 from app.catalog.records import RecordField
 from app.catalog.task_spec import TaskSpec, Variant
@@ -43,6 +43,7 @@ TEXT_PAIRS = Variant(
     metrics=("bleu", "chrf", "ter", "loss"),
     selection_metric="bleu",
     headline=("bleu", "chrf"),
+    when_too_long=CUT,
     example=(
         {"source": "the house is very small", "target": "das haus ist sehr klein"},
         {"source": "the cat drinks warm milk", "target": "die katze trinkt warme milch"},

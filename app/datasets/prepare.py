@@ -20,7 +20,7 @@ from app.datasets.layouts.layout import Layout
 from app.datasets.lengths import load_tokenizer, token_lengths
 from app.datasets.limits import Deadline, apply_limits, memory_error
 from app.datasets.mapping import keep_columns
-from app.datasets.problems import Problem, Problems
+from app.datasets.problems import Problem, Problems, listed
 from app.datasets.report import Report, TokenReport
 from app.datasets.source import Source, open_source
 from app.datasets.survey import survey
@@ -92,7 +92,7 @@ def _prepare(
     found = survey(records, variant.fields, plan.limits.memory_bytes // 2, deadline, warnings)
     tokens, tokens_reason = _tokens(plan, run_dir, records, reading, deadline)
     if tokens is not None and tokens["share_over_window"]:
-        warnings.add(_over_window(tokens, cut=_writes_text(variant)))
+        warnings.add(_over_window(tokens, variant))
     return {
         "task": task.name,
         "options": plan.options | reading.told | task.with_variant(variant),
@@ -145,9 +145,11 @@ def _read(
         reader = laid_out or file
         task = layout.task if layout else plan.task or detected.task
         asked = {} if layout else plan.columns
-        form = find_form(task, plan.options, asked, reader.columns, sample, problems)
+        form = find_form(task, plan.options, asked, reader.columns, sample, problems, plan.fitting_tasks)
         if form is None:
             return None
+        if form.others:
+            warnings.add(_in_doubt(form))
         log(f"Reading {plan.filename} as {detected.format} of {form.task.name}")
         fields = form.variant.fields
         kept = keep_columns(plan.extras, file.columns, problems)
@@ -233,16 +235,20 @@ def _tokens(
     return token_lengths(records, reading.rows, fields, tokenizer, plan.model, plan.max_length, deadline), None
 
 
-def _writes_text(variant: Variant) -> bool:
-    return variant.target is not None and variant.target.type == "text"
+def _in_doubt(form: Form) -> Problem:
+    """A file that fits several tasks, and no model to tell which is meant."""
+    return Problem(
+        "task_in_doubt",
+        f"the file was read as {form.task.name} data; it fits {listed(form.others)} as well",
+        "nothing is to be done: a job's model settles it, or its `task`",
+        param="task",
+    )
 
 
-def _over_window(tokens: TokenReport, *, cut: bool) -> Problem:
+def _over_window(tokens: TokenReport, variant: Variant) -> Problem:
     return Problem(
         "over_window",
         f"{tokens['share_over_window'] or 0:.1%} of the texts are longer than {tokens['max_length']} tokens, "
         f"the window of {tokens['model']}",
-        "their ends are cut off, and only what is before is read; give shorter texts, or take a model that reads more"
-        if cut
-        else "nothing is cut: such texts are read in overlapping windows, which takes longer",
+        variant.when_too_long,
     )

@@ -11,6 +11,7 @@ from typing import Any, cast
 from app.catalog.records import RecordField
 from app.datasets.canonical import ROW, read_records
 from app.datasets.duplicates import DuplicateFinder
+from app.datasets.field_types import as_texts
 from app.datasets.lengths import percentiles
 from app.datasets.limits import Deadline
 from app.datasets.problems import Problem, Problems, listed
@@ -48,7 +49,7 @@ def survey(
     for batch in read_records(records, columns):
         deadline.check()
         rows = cast(list[int], batch[-1])
-        texts = [_as_texts(field, column) for field, column in zip(read, batch[: len(read)], strict=True)]
+        texts = [as_texts(field, column) for field, column in zip(read, batch[: len(read)], strict=True)]
         whole = texts[0] if len(texts) == 1 else ["\n".join(filter(None, parts)) for parts in zip(*texts, strict=True)]
         if target is None or written:
             pairs = zip(whole, cast(list[str], batch[len(read)]), strict=True) if written else ()
@@ -65,12 +66,6 @@ def survey(
     if target is not None and target.type == "label":
         _warn_of_labels(seen.labels, warnings)
     return Survey(seen.counts(), seen.summary(), percentiles(characters), found)
-
-
-def _as_texts(field: RecordField, column: list[Any]) -> list[str]:
-    if field.type == "words":
-        return list(map(" ".join, column))
-    return ["" if text is None else text for text in column] if field.optional else column
 
 
 class _Targets:

@@ -12,7 +12,7 @@ from transformers import pipeline
 from app.catalog.preprocessing import Preprocessing, operations
 from app.catalog.tasks import TASKS
 from tests.contract.tiny import Outcome, Row, after_step, make_plan, train
-from worker.protocol import Log
+from worker.protocol import Checkpoint, Log
 from worker.training.data import read_records
 from worker.training.failures import UserError
 from worker.training.preprocessing import apply, of_artifact
@@ -155,6 +155,10 @@ def test_what_is_read_is_cleaned_alike_in_every_split_and_by_the_artifacts_own_f
     spec.loader.exec_module(module)
     clean = module.load(artifact)
     assert clean(marked[3]["text"]) == "& Loud, ."
+
+    (point,) = outcome.of(Checkpoint)
+    for name in ("preprocessing.json", "preprocessing.py"):  # a checkpoint is a model too
+        assert (tmp_path / point.model_path / name).read_bytes() == (artifact / name).read_bytes()
 
     # An evaluation elsewhere reads the settings from the artifact and gets the same records.
     variant = TASKS["text-classification"].variants[0]

@@ -70,7 +70,7 @@ def _cleaned(value: Any, clean: Clean) -> Any:
 
 
 def _read_columns(variant: Variant) -> list[str]:
-    return [field.name for field in variant.fields if field.is_read]
+    return [field.name for field in variant.fields if field.is_read and field.type in ("text", "words")]
 
 
 @dataclass(frozen=True)
@@ -114,7 +114,7 @@ class Preprocessed:
         return f"## Preprocessing\n\n{chr(10).join(lines)}\nSettings: `{SETTINGS}`.\n\n"
 
     def write(self, directory: Path) -> None:
-        """Leave in a model's directory what others need to read texts, and to split the file, in the same way."""
+        """Leave in a model's directory, a checkpoint's too, what others need to read texts in the same way."""
         asked = self.preprocessing
         if asked == Preprocessing():
             return
@@ -129,6 +129,9 @@ class Preprocessed:
         (directory / SETTINGS).write_text(json.dumps(described, indent=2, ensure_ascii=False) + "\n", "utf-8")
         if asked.cleaning:
             shutil.copyfile(text_preprocessing.__file__, directory / MODULE)
+
+    def write_parts(self, directory: Path) -> None:
+        """Leave `split.csv` in a finished model's directory: it may be large, and checkpoints are many."""
         if self.parts is not None:
             (directory / SPLIT_ROWS).write_text(self.parts, "utf-8", newline="")
 

@@ -8,6 +8,7 @@ NAMES = (
     "accuracy",
     "adaptation",
     "question_answering",
+    "written_texts",
     "language_modelling",
     "resampling",
     "turnaround",

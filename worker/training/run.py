@@ -230,7 +230,7 @@ def _resolve(
         asked,
         TrainingFacts(
             training_rows=train.count,
-            hidden_size=int(getattr(model.config, "hidden_size", 768)),
+            hidden_size=int(getattr(model.config.get_text_config(), "hidden_size", 768)),
             model_window=window,
             fast_precision=fast_precision(),
             head_rate_factor=task.head_rate_factor,

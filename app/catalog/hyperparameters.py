@@ -56,7 +56,7 @@ class Hyperparameters(BaseModel):
     label_smoothing: Annotated[StrictFloat, Field(ge=0, lt=1)] = Field(
         default=0.0,
         description="Share of a target that all classes get alike (Szegedy et al. 2016); with any number of labels, "
-        "targets move as far towards a half.",
+        "targets move as far towards a half; where texts are written, the classes are the tokens.",
     )
     class_weights: Literal["balanced"] | dict[str, ClassWeight] | None = Field(
         default=None,

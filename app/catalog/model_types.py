@@ -150,3 +150,37 @@ CAUSAL_LANGUAGE_MODELS = frozenset(
         "starcoder2",
     }
 )
+
+# Encoder-decoders of text.
+ENCODER_DECODERS = frozenset(
+    {
+        "bart",
+        "encoder-decoder",
+        "longt5",
+        "m2m_100",
+        "marian",
+        "mbart",
+        "mt5",
+        "mvp",
+        "pegasus",
+        "t5",
+        "umt5",
+    }
+)
+# Encoders whose weights also make a decoder: attention to the text that is read is all that it then lacks. Classes of
+# BigBird and Megatron-BERT have it too, but fail with beams or with texts of two lengths (Transformers 5.23).
+WARM_STARTED = frozenset(
+    {
+        "bert",
+        "camembert",
+        "electra",
+        "ernie",
+        "rembert",
+        "roberta",
+        "roberta-prelayernorm",
+        "roformer",
+        "xlm-roberta",
+        "xlm-roberta-xl",
+    }
+)
+TEXT_WRITERS = ENCODER_DECODERS | WARM_STARTED

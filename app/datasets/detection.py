@@ -28,7 +28,7 @@ EXTENSIONS: dict[str, str] = {
 }
 HEAD_BYTES = 1 << 16
 ACCEPTED = (
-    "JSONL, JSON, SQuAD's JSON, CSV, TSV, Parquet, CoNLL columns, fastText (`__label__x text`) or plain text, "
+    "JSONL, JSON, SQuAD's JSON, CSV, TSV, Parquet, TMX, CoNLL columns, fastText (`__label__x text`) or plain text, "
     "plain or gzip-compressed"
 )
 # A document whose first members are plain values and then `data`, a list of objects: SQuAD, if these have `paragraphs`.
@@ -81,7 +81,7 @@ def detect(source: Source, task: str | None) -> Detected:
     if content is None:
         _refuse_what_is_no_text(source, head, whole=whole)
         text = head.removeprefix(UTF8_BOM)
-        lines = text if whole else text[: text.rfind(b"\n") + 1]
+        lines = text if whole else text[: text.rfind(b"\n") + 1] or text
         structured = _structured(lines, extension, task, encoding)
         if structured is not None:
             return structured

@@ -48,6 +48,10 @@ def _of_lists(column: list[list[str]]) -> int:
     return sum(map(len, chain.from_iterable(column))) + sum(map(len, column))
 
 
+def _of_some_lists(column: list[list[str] | None]) -> int:
+    return _of_lists([values for values in column if values is not None])
+
+
 def _of_answers(column: list[sequences.Answers]) -> int:
     return sum(len(text) + NUMBER_CHARACTERS for value in column for text in value["text"])
 
@@ -72,6 +76,7 @@ LIST = pa.list_(pa.string())
 CANONICAL: dict[FieldType, Canonical] = {
     "id": Canonical(pa.string(), values.identifier, _each(values.identifier), _of_texts),
     "text": Canonical(pa.string(), values.text, values.texts, _of_texts),
+    "texts": Canonical(LIST, sequences.texts, sequences.lists_of_texts, _of_some_lists),
     "label": Canonical(pa.string(), values.label, values.labels, _of_texts),
     "number": Canonical(pa.float64(), values.number, values.numbers, lambda column: NUMBER_CHARACTERS * len(column)),
     "labels": Canonical(LIST, sequences.labels, sequences.lists_of_labels, _of_lists),

@@ -148,7 +148,7 @@ def _report_missing(
     columns: Sequence[str],
     problems: Problems,
 ) -> None:
-    other = _looks_like(columns)
+    other = _looks_like(task, columns)
     if other is not None and other != task.name:
         problems.add(
             Problem(
@@ -202,9 +202,22 @@ def _unknown_field(task: TaskSpec, name: str, names: list[str]) -> Problem:
     )
 
 
-def _looks_like(columns: Sequence[str]) -> str | None:
+def _looks_like(task: TaskSpec, columns: Sequence[str]) -> str | None:
+    """The task whose exports have such columns; else the one whose fields take the most of them."""
     names = {column.strip().casefold() for column in columns}
-    return next((task for task, signs in SIGNATURES if any(sign <= names for sign in signs)), None)
+    known = next((name for name, signs in SIGNATURES if any(sign <= names for sign in signs)), None)
+    if known is not None:
+        return known
+    fitting = [
+        (len(variant.required), spec.name)
+        for spec in TASKS.values()
+        if spec is not task
+        for variant in spec.variants
+        if can_map(variant, {}, columns)
+    ]
+    # A text alone is no sign of anything, unless there is nothing else.
+    fields, name = max(fitting, default=(0, ""))
+    return name if fields > 1 or (fields and len(columns) == 1) else None
 
 
 def _close(name: str, names: Sequence[str]) -> str | None:

@@ -69,6 +69,7 @@ class _Reading:
     rows: int
     form: Form
     layout: str | None
+    told: dict[str, str]
     tag_scheme: str | None
     unused_columns: list[str]
     extras: list[str]
@@ -94,7 +95,7 @@ def _prepare(
         warnings.add(_over_window(tokens, variant))
     return {
         "task": task.name,
-        "options": plan.options | task.with_variant(variant),
+        "options": plan.options | reading.told | task.with_variant(variant),
         "filename": plan.filename,
         "format": reading.detected.format,
         "compression": source.compression,
@@ -137,10 +138,10 @@ def _read(
         problems.unit = file.unit
         if not file.columns and problems.total:
             return None
-        layout = _layout(plan, file.columns, sample, problems)
+        layout = _layout(plan, detected, file.columns, sample, problems)
         if problems.total and layout is not None:
             return None
-        laid_out = layout.open(file, plan.columns, sample, problems, warnings) if layout else None
+        laid_out = layout.open(file, plan.columns, plan.options, sample, problems, warnings) if layout else None
         reader = laid_out or file
         task = layout.task if layout else plan.task or detected.task
         asked = {} if layout else plan.columns
@@ -179,7 +180,10 @@ def _read(
             )
         delimiter = file.delimiter if isinstance(file, DelimitedText) else None
         name = layout.name if layout else None
-        return _Reading(detected, delimiter, file.blank_lines, rows, form, name, scheme, unused, list(plan.extras))
+        told = laid_out.told if laid_out else {}
+        return _Reading(
+            detected, delimiter, file.blank_lines, rows, form, name, told, scheme, unused, list(plan.extras)
+        )
 
 
 def _record_line(row: int, word: int) -> int:
@@ -190,12 +194,14 @@ def _word_line(row: int, word: int) -> int:
     return row + word
 
 
-def _layout(plan: PreparationPlan, columns: Sequence[str], sample: Sample, problems: Problems) -> Layout | None:
+def _layout(
+    plan: PreparationPlan, detected: Detected, columns: Sequence[str], sample: Sample, problems: Problems
+) -> Layout | None:
     """The shape that the records have, where it is not one column a field; one of another task is a problem."""
     for layout in LAYOUTS:
-        told = plan.task == layout.task
+        told = layout.task in (plan.task, detected.task)
         if layout.recognise(columns, plan.columns, sample, told):
-            if plan.task is not None and not told:
+            if plan.task not in (None, layout.task):
                 problems.add(wrong_task(f"the records are written as {layout.name}", layout.task, plan.task))
             return layout
     return None

@@ -4,6 +4,7 @@ Every variant that a job can ask for needs an entry in PROBES; an option that ch
 """
 
 import ast
+import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -15,11 +16,16 @@ import numpy as np
 import pyarrow as pa
 import pytest
 import torch
+from rouge_score.rouge_scorer import RougeScorer
+from sacrebleu.metrics.bleu import BLEU
+from sacrebleu.metrics.chrf import CHRF
+from sacrebleu.metrics.ter import TER
 from scipy.stats import spearmanr
 from sklearn.metrics import mean_squared_error
 from transformers import (
     AutoModelForCausalLM,
     AutoModelForMaskedLM,
+    AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
     AutoTokenizer,
@@ -69,6 +75,7 @@ class Probe:
     tolerance: float = 1e-6
     lowest_loss: float = 0.1
     n_epochs: int = 40  # until eight rows are learned by heart
+    long_says: str = "overlapping windows"
     other_rows: list[Row] | None = None
     base: str = "encoder"
 
@@ -276,6 +283,58 @@ def check_crf_tagger(artifact: Path, rows: list[Row], scores: dict[str, Any]) ->
         assert [entity["word"] for entity in tag(text)] == [entity["word"] for entity in found]
 
 
+def written_by_card(artifact: Path, verb: str, texts: list[str]) -> list[str]:
+    """What the lines on the model card write."""
+    card = (artifact / "README.md").read_text("utf-8")
+    code = card.split("```python\n")[1].split("\n```")[0].replace("path/to/this/directory", str(artifact))
+    scope: dict[str, Any] = {}
+    exec(code, scope)  # what a reader of the card would run
+    return scope[verb](texts)
+
+
+def target_loss(artifact: Path, sources: list[str], targets: list[str]) -> float:
+    """Mean over target tokens, one record at a time, by Transformers' own shift of the labels."""
+    model: Any = AutoModelForSeq2SeqLM.from_pretrained(artifact)
+    tokenizer: Any = AutoTokenizer.from_pretrained(artifact)
+    losses, tokens = 0.0, 0
+    for source, target in zip(sources, targets, strict=True):
+        ids = tokenizer(text_target=target, return_tensors="pt")["input_ids"]
+        labels = ids[:, 1:] if ids[0, 0] == model.generation_config.decoder_start_token_id else ids
+        before = model.prepare_decoder_input_ids_from_labels(labels)
+        with torch.inference_mode():
+            logits = model(**tokenizer(source, return_tensors="pt"), decoder_input_ids=before).logits
+        losses += torch.nn.functional.cross_entropy(logits[0], labels[0], reduction="sum").item()
+        tokens += labels.shape[1]
+    return losses / tokens
+
+
+def check_translations(artifact: Path, rows: list[Row], scores: dict[str, Any]) -> None:
+    sources, targets = [row["source"] for row in rows], [row["target"] for row in rows]
+    predicted = written_by_card(artifact, "translate", sources)
+    assert predicted == [entry["prediction"] for entry in scores["predictions"]]
+    for name, metric in (("bleu", BLEU(force=True)), ("chrf", CHRF()), ("ter", TER())):
+        assert metric.corpus_score(predicted, [targets]).score == pytest.approx(scores[name], abs=1e-9)
+        assert str(metric.get_signature()) == scores["signatures"][name]
+    assert target_loss(artifact, sources, targets) == pytest.approx(scores["loss"], rel=1e-5)
+    search = json.loads((artifact / "generation_config.json").read_text("utf-8"))
+    assert (search["num_beams"], search["max_new_tokens"]) == (2, 12)
+
+
+def check_summaries(artifact: Path, rows: list[Row], scores: dict[str, Any]) -> None:
+    documents, summaries = [row["document"] for row in rows], [row["summary"] for row in rows]
+    predicted = written_by_card(artifact, "summarize", documents)
+    assert predicted == [entry["prediction"] for entry in scores["predictions"]]
+    names = ["rouge1", "rouge2", "rougeL", "rougeLsum"]
+    library = RougeScorer(names, use_stemmer=True)
+    found = [
+        library.score_multi(row.get("references") or [row["summary"]], text)
+        for row, text in zip(rows, predicted, strict=True)
+    ]
+    for name in names:
+        assert sum(one[name].fmeasure for one in found) / len(rows) == pytest.approx(scores[name], abs=1e-9)
+    assert target_loss(artifact, documents, summaries) == pytest.approx(scores["loss"], rel=1e-5)
+
+
 def card_scope(artifact: Path) -> dict[str, Any]:
     """What the lines on a model card leave behind, and the value of the last one."""
     card = (artifact / "README.md").read_text("utf-8")
@@ -364,6 +423,32 @@ def _chat(*contents: str) -> Row:
 
 
 PROBES: tuple[Probe, ...] = (
+    Probe(
+        task={"type": "translation", "max_target_length": 12, "generation": {"num_beams": 2}},
+        odd_rows=[
+            {"source": text, "target": other} for text, other in zip(ODD_TEXTS, reversed(ODD_TEXTS), strict=True)
+        ],
+        long=1,
+        noun="texts",
+        check_count=check_rows,
+        check_artifact=check_translations,
+        perfect=100.0,
+        n_epochs=160,
+        long_says="cut off",
+    ),
+    Probe(
+        task={"type": "summarization", "max_target_length": 12, "generation": {"num_beams": 1}},
+        odd_rows=[
+            {"document": text, "summary": other, "references": [other, "the film"]}
+            for text, other in zip(ODD_TEXTS, reversed(ODD_TEXTS), strict=True)
+        ],
+        long=1,
+        noun="texts",
+        check_count=check_rows,
+        check_artifact=check_summaries,
+        n_epochs=160,
+        long_says="cut off",
+    ),
     Probe(
         task={"type": "fill-mask", "mlm_probability": 0.3, "whole_word_masking": True, "packing": False},
         odd_rows=[{"text": text} for text in ODD_TEXTS],

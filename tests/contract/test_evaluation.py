@@ -15,12 +15,15 @@ from transformers import AutoTokenizer, BertForTokenClassification
 
 from app.catalog.measures import Statistics
 from app.catalog.plan import EvaluationPlan
+from app.catalog.slices import LengthSlices
 from app.catalog.tasks import TASKS
 from app.comparison.paired import System, differences
 from tests.contract.probes import PROBES, Probe
 from tests.contract.tiny import Outcome, make_plan, train, write_records
 from worker.evaluation.run import run
+from worker.evaluation.slices import cut
 from worker.protocol import Checkpoint, Event, Result, Started
+from worker.training.data import read_records
 from worker.training.failures import UserError
 
 
@@ -226,3 +229,20 @@ def test_what_a_model_cannot_be_asked_is_refused_by_name(
     assert refused.value.code == code
     if code == "unknown_labels":
         assert refused.value.data == {"unknown": {"positive": 1}, "allowed": ["LABEL_0", "LABEL_1"]}
+
+
+def test_slices_by_length_hold_every_record_once_and_about_as_many_each(tiny_encoder: Path, tmp_path: Path) -> None:
+    texts = [" ".join(["film"] * length) for length in (1, 1, 1, 1, 2, 3, 4, 5, 6, 7, 8, 9)]
+    rows = [{"text": text, "text_pair": "film" if text == "film" else None, "label": "a"} for text in texts]
+    fields = TASKS["text-classification"].variants[0].fields
+    (tmp_path / "data").mkdir()
+    records = read_records("test", write_records(tmp_path, "test", rows, fields), tmp_path)
+    tokenizer = AutoTokenizer.from_pretrained(tiny_encoder)
+    found = cut(records, LengthSlices(type="length", bins=3), fields, tokenizer)
+    assert [(part.name, part.rows.tolist()) for part in found.slices] == [
+        ("2 tokens", [0, 1, 2, 3, 4]),  # a pair of one word each is as long as two words
+        ("3 to 5 tokens", [5, 6, 7]),
+        ("6 to 9 tokens", [8, 9, 10, 11]),
+    ]
+    assert found.names == ["2 tokens"] * 5 + ["3 to 5 tokens"] * 3 + ["6 to 9 tokens"] * 4
+    assert len(cut(records.take(np.arange(4)), LengthSlices(type="length", bins=3), fields, tokenizer).slices) == 1

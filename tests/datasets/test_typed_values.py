@@ -109,6 +109,7 @@ def test_one_at_a_time_and_many_at_once_agree():
     fine = {
         "id": ["a", 7],
         "text": ["a", "b c"],
+        "texts": [["a"], ["b c", "d"]],
         "label": ["a", 3],
         "labels": [["a"], [], ["b", "c"]],
         "number": [1, 2.5, "3"],

@@ -53,7 +53,7 @@ def lines(bench: Bench, file_id: str) -> list[dict[str, Any]]:
     return [json.loads(line) for line in b"".join(bench.context.blobs.read(blob_id)).splitlines()]
 
 
-def test_a_fine_tuned_model_its_checkpoint_and_another_file(bench: Bench, prepared: str, rows: str):
+def test_a_fine_tuned_model_its_checkpoint_and_a_file_in_slices(bench: Bench, prepared: str, rows: str):
     job = trained(bench, prepared)
     found = evaluated(bench, job.fine_tuned_model, prepared)
     assert (found.status, found.error, found.attempt) == ("succeeded", None, 1)
@@ -77,12 +77,23 @@ def test_a_fine_tuned_model_its_checkpoint_and_another_file(bench: Bench, prepar
     ]
     assert list(bench.context.settings.runs_dir.iterdir()) == []
 
-    # The last checkpoint has the weights of the model, and a file of its own is read for it.
-    other = bench.upload(rows.replace("film", "movie"), "other.jsonl")
-    checkpoint = evaluated(bench, models.checkpoint_id(job.fine_tuned_model or "", 2), other)
-    again = evaluated(bench, job.fine_tuned_model, other)
+    # The last checkpoint has the weights of the model.
+    domains = ["film", "film", None, "book", "book", "film", "film", "film"]
+    records = [json.loads(line) | {"domain": domain} for line, domain in zip(rows.splitlines(), domains, strict=True)]
+    other = bench.upload("".join(json.dumps(record) + "\n" for record in records), "other.jsonl")
+    by_domain = {"type": "column", "column": "domain"}
+    checkpoint = evaluated(bench, models.checkpoint_id(job.fine_tuned_model or "", 2), other, slice_by=by_domain)
+    again = evaluated(bench, job.fine_tuned_model, other, slice_by=by_domain)
     assert (checkpoint.status, again.status) == ("succeeded", "succeeded")
+    assert again.metrics is not None
     assert checkpoint.metrics == again.metrics
+    assert again.metrics["metrics"] == found.metrics["metrics"]
+    slices = again.metrics["slices"]
+    assert [(part["slice"], part["rows"]) for part in slices] == [("film", 5), ("book", 2), ("(none)", 1)]
+    predictions = lines(bench, again.result_files[0])
+    for part in slices:
+        right = [row["correct"] for row in predictions if row["slice"] == part["slice"]]
+        assert part["metrics"]["accuracy"] == sum(right) / part["rows"]
 
     with transaction(bench.context.sessions) as session:
         pair = comparisons.load(session, bench.caller, checkpoint.id, again.id, None)
@@ -98,33 +109,6 @@ def test_a_fine_tuned_model_its_checkpoint_and_another_file(bench: Bench, prepar
         comparisons.load(session, bench.caller, found.id, again.id, None)
 
 
-def test_slices_by_a_column_and_by_length(bench: Bench, prepared: str, rows: str):
-    job = trained(bench, prepared)
-    domains = ["film", "film", None, "book", "book", "film", "film", "film"]
-    records = [json.loads(line) | {"domain": domain} for line, domain in zip(rows.splitlines(), domains, strict=True)]
-    sliced = bench.upload("".join(json.dumps(record) + "\n" for record in records), "sliced.jsonl")
-
-    found = evaluated(bench, job.fine_tuned_model, sliced, slice_by={"type": "column", "column": "domain"})
-    assert found.status == "succeeded", found.error
-    assert found.metrics is not None
-    slices = found.metrics["slices"]
-    assert [(part["slice"], part["rows"]) for part in slices] == [("film", 5), ("book", 2), ("(none)", 1)]
-    predictions = lines(bench, found.result_files[0])
-    for part in slices:
-        of_part = [row for row in predictions if row["slice"] == part["slice"]]
-        assert part["metrics"]["accuracy"] == sum(row["correct"] for row in of_part) / part["rows"]
-
-    by_length = evaluated(bench, job.fine_tuned_model, sliced, slice_by={"type": "length", "bins": 2})
-    assert by_length.metrics is not None
-    assert sum(part["rows"] for part in by_length.metrics["slices"]) == 8
-    assert by_length.metrics["metrics"] == found.metrics["metrics"]
-
-    missing = evaluate(bench, job.fine_tuned_model, sliced, slice_by={"type": "column", "column": "domian"})
-    problem = bench.job(missing)
-    assert (problem.status, problem.error["code"]) == ("failed", "missing_column")
-    assert "domain" in problem.error["message"]
-
-
 def test_what_cannot_be_evaluated_says_why(bench: Bench, prepared: str, rows: str):
     job = trained(bench, prepared)
     unknown = bench.upload(rows.replace("negative", "awful"), "unknown.jsonl")
@@ -136,6 +120,11 @@ def test_what_cannot_be_evaluated_says_why(bench: Bench, prepared: str, rows: st
     # Of a checkpoint no labels are stored: its configuration has them.
     late = evaluated(bench, models.checkpoint_id(job.fine_tuned_model or "", 2), unknown)
     assert (late.status, late.error) == ("failed", early.error | {"message": late.error["message"]})
+
+    misspelt = {"type": "column", "column": "labl"}
+    missing = bench.job(evaluate(bench, job.fine_tuned_model, prepared, slice_by=misspelt))
+    assert (missing.status, missing.error["code"]) == ("failed", "missing_column")
+    assert "name 'label'" in missing.error["message"]
 
     base = evaluated(bench, TINY, prepared)
     assert (base.status, base.error["code"], base.error["param"]) == ("failed", "model_has_no_head", "model")

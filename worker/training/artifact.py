@@ -58,7 +58,7 @@ def write_artifact(
         shutil.rmtree(draft)
     draft.mkdir()
     write_model(draft)
-    provenance.preprocessing.write(draft)
+    provenance.preprocessing.write_parts(draft)
     (draft / "README.md").write_text(model_card(provenance, metrics), "utf-8")
     (draft / "metrics.json").write_text(_json(metrics), "utf-8")
     manifest = {

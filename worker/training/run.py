@@ -45,7 +45,7 @@ def run(plan: TrainingPlan, run_dir: Path, emit: Callable[[Event], None], stop: 
     asked = plan.hyperparameters
     files = {"train": plan.train, "validation": plan.validation, "test": plan.test}
     read = {name: read_records(name, file, run_dir) for name, file in files.items() if file is not None}
-    preprocessed = preprocess(plan.preprocessing, read, spec, variant, plan.seed)
+    preprocessed = preprocess(plan.preprocessing, read, spec, variant, base=run_dir / plan.base, seed=plan.seed)
     splits = preprocessed.splits
     _tell(preprocessed.logs, emit)
     if asked.early_stopping_patience is not None and "validation" not in splits:
@@ -124,6 +124,7 @@ def run(plan: TrainingPlan, run_dir: Path, emit: Callable[[Event], None], stop: 
         base=base,
         task=task,
         max_length=max_length,
+        preprocessed=preprocessed,
         adaptation=adaptation,
         steps_per_epoch=sampler.steps_per_epoch,
         model=model,
@@ -229,7 +230,7 @@ def _resolve(
         asked,
         TrainingFacts(
             training_rows=train.count,
-            hidden_size=int(getattr(model.config, "hidden_size", 768)),
+            hidden_size=int(getattr(model.config.get_text_config(), "hidden_size", 768)),
             model_window=window,
             fast_precision=fast_precision(),
             head_rate_factor=task.head_rate_factor,

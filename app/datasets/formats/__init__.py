@@ -15,10 +15,11 @@ from app.datasets.formats.plain_text import PlainText
 from app.datasets.formats.reader import RecordReader
 from app.datasets.formats.squad import SquadDocument
 from app.datasets.formats.structured import StructuredFormat
+from app.datasets.formats.tmx import TMX
 from app.datasets.problems import Problems
 from app.datasets.source import Source
 
-STRUCTURED: tuple[StructuredFormat, ...] = (CONLL,)
+STRUCTURED: tuple[StructuredFormat, ...] = (TMX, CONLL)
 READERS: dict[str, Callable[[Source, Problems], RecordReader]] = {
     "jsonl": JsonLines,
     "json": JsonArray,

@@ -30,8 +30,8 @@ class FillMaskOptions(BaseModel):
     )
     packing: StrictBool = Field(
         default=True,
-        description="Documents are put one behind the other, with a separator between them, and cut into blocks of "
-        "`max_length`. `false`: every document has blocks of its own.",
+        description="For training, documents are put one behind the other, with a separator between them, and cut into "
+        "blocks of `max_length`. `false`: every document has blocks of its own, as always in validation and test.",
     )
 
 

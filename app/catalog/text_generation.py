@@ -30,8 +30,9 @@ class TextGenerationOptions(BaseModel):
     )
     packing: StrictBool = Field(
         default=True,
-        description="`text` only: documents are put one behind the other, each with its end-of-text token, and cut "
-        "into blocks of `max_length`. `false`: every document has blocks of its own.",
+        description="`text` only: for training, documents are put one behind the other, each with its end-of-text "
+        "token, and cut into blocks of `max_length`. `false`: every document has blocks of its own, as always in "
+        "validation and test.",
     )
 
 

@@ -1,12 +1,14 @@
 """Two evaluations of the same rows, compared. A process of its own computes the tests: `python -m app.comparison`."""
 
+import contextlib
 import json
 import subprocess
 import sys
 import threading
 import uuid
-from collections.abc import Sequence
+from collections.abc import Iterable, Sequence
 from dataclasses import dataclass
+from itertools import chain
 from typing import Any
 
 from sqlalchemy.orm import Session
@@ -34,6 +36,7 @@ class Side:
     model: str
     statistics: Statistics
     blob_id: uuid.UUID
+    bytes: int
 
 
 @dataclass(frozen=True)
@@ -128,19 +131,20 @@ def _side(session: Session, job: Job) -> Side:
     assert job.model is not None
     assert job.metrics is not None
     stored = models.get_file(session, job.id, STATISTICS)
-    return Side(job.id, job.model, Statistics.model_validate(job.metrics["statistics"]), stored.blob_id)
+    statistics = Statistics.model_validate(job.metrics["statistics"])
+    return Side(job.id, job.model, statistics, stored.blob_id, stored.bytes)
 
 
 def compare(pair: Pair, blobs: BlobStore, seed: int) -> Comparison:
     """Compute the tests. Takes no transaction. Raises AppError 400 for rows with different right answers, 503."""
-    matrices = [b"".join(blobs.read(side.blob_id)) for side in (pair.a, pair.b)]
     question = {
         "seed": seed,
         "a": pair.a.statistics.model_dump(mode="json"),
         "b": pair.b.statistics.model_dump(mode="json"),
-        "bytes": [len(matrix) for matrix in matrices],
+        "bytes": [pair.a.bytes, pair.b.bytes],
     }
-    answer = _ask(json.dumps(question).encode() + b"\n" + b"".join(matrices))
+    matrices = chain.from_iterable(blobs.read(side.blob_id) for side in (pair.a, pair.b))
+    answer = _ask(chain([json.dumps(question).encode() + b"\n"], matrices))
     if answer["different_rows"]:
         message = (
             f"Evaluations {pair.a.id} and {pair.b.id} disagree about the right answer of {answer['different_rows']:,} "
@@ -165,19 +169,31 @@ def compare(pair: Pair, blobs: BlobStore, seed: int) -> Comparison:
     )
 
 
-def _ask(question: bytes) -> dict[str, Any]:
+def _ask(question: Iterable[bytes]) -> dict[str, Any]:
+    """What the process answers. It is fed piece by piece: statistics of a million rows are 50 MB a side."""
     if not AT_ONCE.acquire(timeout=TIMEOUT_S):
         raise AppError(503, "too_busy", "Other comparisons are being computed; try again in a minute.")
     try:
-        done = subprocess.run(
-            [sys.executable, "-m", "app.comparison"], input=question, capture_output=True, timeout=TIMEOUT_S, check=True
-        )
-    except subprocess.TimeoutExpired:
-        message = f"The comparison took longer than {TIMEOUT_S:g} s and was given up; compare on a smaller file."
-        raise AppError(503, "comparison_timeout", message) from None
+        command = [sys.executable, "-m", "app.comparison"]
+        with subprocess.Popen(
+            command, stdin=subprocess.PIPE, stdout=subprocess.PIPE, stderr=subprocess.PIPE
+        ) as process:
+            assert process.stdin is not None
+            try:
+                with contextlib.suppress(BrokenPipeError):  # it has ended already; its exit code tells how
+                    for piece in question:
+                        process.stdin.write(piece)
+                stdout, stderr = process.communicate(timeout=TIMEOUT_S)
+            except subprocess.TimeoutExpired:
+                message = f"The comparison took longer than {TIMEOUT_S:g} s and was given up; compare on fewer rows."
+                raise AppError(503, "comparison_timeout", message) from None
+            finally:
+                process.kill()
     finally:
         AT_ONCE.release()
-    return json.loads(done.stdout)
+    if process.returncode != 0:
+        raise RuntimeError(f"app.comparison ended with {process.returncode}: {stderr.decode(errors='replace')[-2000:]}")
+    return json.loads(stdout)
 
 
 def _verdict(pair: Pair, found: dict[str, Any], rows: int, better: str | None) -> str:

@@ -10,8 +10,10 @@ import torch
 from safetensors.torch import load_file
 from transformers import AutoModelForCausalLM, AutoTokenizer
 
+from app.catalog.model_types import CAUSAL_LANGUAGE_MODELS, MASKED_LANGUAGE_MODELS
 from app.catalog.tasks import TASKS
-from tests.contract.probes import generation_loss
+from tests.contract.families import FAMILIES
+from tests.contract.probes import PROBES, generation_loss
 from tests.contract.tiny import Outcome, Row, after_step, make_plan, train
 from worker.protocol import Checkpoint, Log, Metrics
 from worker.training.failures import UserError
@@ -23,6 +25,8 @@ CHAT_ML = (
     "{% for message in messages %}<|im_start|>{{ message.role }}\n{{ message.content }}<|im_end|>\n{% endfor %}"
     "{% if add_generation_prompt %}<|im_start|>assistant\n{% endif %}"
 )
+
+TOKENIZERS = [family.name for family in FAMILIES if family.name in MASKED_LANGUAGE_MODELS | CAUSAL_LANGUAGE_MODELS]
 
 
 def of_format(name: str, **options: Any) -> dict[str, Any]:
@@ -149,6 +153,18 @@ def test_a_base_models_own_template_is_used_and_generation_stops_at_its_end(
         for row in CHATS
     ]
     assert generation_loss(artifact, texts) == pytest.approx(outcome.result.metrics["test"]["loss"], rel=1e-5)
+
+
+# Each kind of tokenizer; the head of every family is in tests/worker/test_vocabulary_head.py.
+@pytest.mark.parametrize("name", TOKENIZERS)
+def test_families_train_with_their_own_tokenizers_and_predict_the_same(name: str, tmp_path: Path) -> None:
+    family = next(family for family in FAMILIES if family.name == name)
+    base = family.write(tmp_path / "base")
+    for probe in PROBES:
+        if name in probe.spec.model_types and probe.variant.name in ("masked_tokens", "completion"):
+            directory = tmp_path / probe.variant.name
+            outcome = run(directory, base, probe.rows, None, probe.rows, task=probe.task, learning_rate=1e-3)
+            probe.check_artifact(directory / "artifact", probe.rows, outcome.result.metrics["test"])
 
 
 def test_completions_that_run_into_their_prompts_are_warned_of(tiny_bases: dict[str, Path], tmp_path: Path) -> None:

@@ -237,3 +237,17 @@ def test_without_preprocessing_the_artifact_says_nothing_of_it(tiny_encoder: Pat
     assert not names & {"preprocessing.json", "preprocessing.py", "split.csv"}
     assert of_artifact(tmp_path / "artifact") == Preprocessing()
     assert "Preprocessing" not in (tmp_path / "artifact" / "README.md").read_text("utf-8")
+
+
+def test_a_base_model_that_read_texts_otherwise_is_told_of(tiny_encoder: Path, tmp_path: Path) -> None:
+    run(tmp_path / "first", tiny_encoder, {"lowercase": True}, ROWS)
+    base = tmp_path / "first" / "artifact"
+    (log,) = told(run(tmp_path / "other", base, {}, ROWS), "base_cleaned_otherwise")
+    assert (log.level, log.data["base"], log.data["job"]) == ("warn", ["lowercase"], [])
+    assert not told(run(tmp_path / "same", base, {"lowercase": True}, ROWS), "base_cleaned_otherwise")
+
+
+def test_settings_of_another_program_are_not_taken_for_ours(tmp_path: Path) -> None:
+    for content in ("[]", "{}", '{"cleaning": 1}', "no JSON"):
+        (tmp_path / "preprocessing.json").write_text(content)
+        assert of_artifact(tmp_path) == Preprocessing()

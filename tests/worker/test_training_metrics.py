@@ -1,7 +1,12 @@
 import numpy as np
 import pytest
 
-from worker.training.metrics import bootstrap_intervals, classification_detail, classification_values
+from worker.training.metrics import (
+    bootstrap_intervals,
+    classification_detail,
+    classification_values,
+    resamples_of,
+)
 
 TRUTH = np.array([0, 0, 0, 0, 1, 1, 2, 2])
 PREDICTED = np.array([0, 0, 0, 1, 1, 0, 2, 1])
@@ -55,3 +60,7 @@ def test_bootstrap_intervals_of_many_classes_take_no_more_memory_than_the_occupi
     matrix[0, 1] = 50
     low, high = bootstrap_intervals(matrix, 1)["accuracy"]
     assert low < 2000 / 2050 < high
+
+
+def test_many_rows_get_fewer_resamples_and_never_too_few() -> None:
+    assert [resamples_of(rows) for rows in (0, 1, 50_000, 100_000, 10_000_000)] == [1000, 1000, 1000, 500, 200]

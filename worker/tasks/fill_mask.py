@@ -14,13 +14,15 @@ from app.catalog.fill_mask import FillMaskOptions
 from worker.protocol import Log
 from worker.training.blocks import Blocks, Frame, Tokens, build, cut, encode_all, plain_tokenizer
 from worker.training.data import Batch, Examples, Records
-from worker.training.encoder import BaseModelFiles, load_weights, replaced_head
+from worker.training.encoder import BaseModelFiles, load_weights, replaced_head, trained_head
 from worker.training.failures import UserError
 from worker.training.interfaces import Objective, Scores
 from worker.training.language_metrics import WindowTokens, language_detail, language_values, window_sums
+from worker.training.language_outcomes import language_outcomes
 from worker.training.language_tasks import blocks_log, nothing_to_learn, refuse_class_weights
 from worker.training.leakage import find_leakage
 from worker.training.masking import Masking, predicted_tokens, renumbered, token_units, word_units
+from worker.training.outcomes import Baseline, Outcomes
 from worker.training.vocabulary_head import logits_at, token_losses
 
 # How the classes of Transformers name their heads. The decoder's matrix is the body's embedding and trains as such.
@@ -64,6 +66,14 @@ class FillMask:
         asked = cast(FillMaskOptions, options)
         refuse_class_weights(class_weights, asked.type)
         return cls(asked.mlm_probability, asked.whole_word_masking, asked.packing, label_smoothing, seed)
+
+    @classmethod
+    def from_artifact(cls, options: BaseModel, base: BaseModelFiles, records: Records, *, seed: int) -> Self:
+        """As the options say. Raises UserError for a model without a head for masked tokens."""
+        asked = cast(FillMaskOptions, options)
+        if not any(base.has_head(name) for name in WITH_HEAD):
+            trained_head(base, WITH_HEAD[0], asked.type)
+        return cls(asked.mlm_probability, asked.whole_word_masking, asked.packing, 0.0, seed)
 
     @property
     def labels(self) -> list[str] | None:
@@ -139,13 +149,13 @@ class FillMask:
         special[[token for token in tokenizer.all_special_ids if token < len(special)]] = True
         pieces: list[tuple[Tokens, Tokens]] = []
         found = encode_all(records.column("text"), plain_tokenizer(tokenizer), special=False, offsets=self.whole_words)
-        unit = 0
+        unit, packing = 0, self._packs(records)
         for text, encoding in found:
             ids = np.array(encoding.ids, dtype=np.int32)
             units = word_units(text, encoding, special) if self.whole_words else token_units(ids, special)
             units = np.where(units >= 0, units + unit, units)
             unit = int(units.max(initial=unit - 1)) + 1
-            if self.packing and pieces:
+            if packing and pieces:
                 ids, units = _joined(frame.separator, ids), _joined(np.full_like(frame.separator, -1), units)
             pieces.append((ids, units))
         room = max_length - len(frame.prefix) - len(frame.suffix)
@@ -155,13 +165,17 @@ class FillMask:
                 np.concatenate([np.full_like(frame.prefix, -1), renumbered(units), np.full_like(frame.suffix, -1)]),
                 record,
             )
-            for ids, units, record in cut(pieces, room, packing=self.packing)
+            for ids, units, record in cut(pieces, room, packing=packing)
         )
         return build(framed, cast(int, tokenizer.pad_token_id), lambda _, units: bool((units >= 0).any()))
 
     def windows_log(self, records: Records, examples: Examples, max_length: int) -> Log | None:
         """How many blocks the texts make, and which texts have nothing to predict."""
-        return blocks_log(records, examples, max_length, packing=self.packing)
+        return blocks_log(records, examples, max_length, packing=self._packs(records))
+
+    def _packs(self, records: Records) -> bool:
+        """Texts are evaluated one by one, whatever stands before them in the file."""
+        return self.packing and records.split == "train"
 
     def objective(self, model: torch.nn.Module, batch: Batch) -> Objective:
         """Cross-entropy of the tokens to predict; also how many of them were right."""
@@ -179,6 +193,14 @@ class FillMask:
     def score(self, records: Records, examples: Examples, predictions: Sequence[WindowTokens]) -> Scores:
         """Means over the masked tokens of the split, which are the same ones in every evaluation."""
         return Scores(language_values(predictions), language_detail(predictions, self.seed))
+
+    def outcomes(self, records: Records, examples: Examples, predictions: Sequence[WindowTokens]) -> Outcomes:
+        """How well the masked tokens of every text were told."""
+        return language_outcomes([None] * records.table.num_rows, examples, predictions)
+
+    def baseline(self, records: Records) -> Baseline | None:
+        """No answer that needs no model gives perplexities."""
+        return None
 
     def tuned(self, detail: Mapping[str, Any]) -> Self:
         """Nothing to tune."""

@@ -15,7 +15,6 @@ from app.catalog.question_answering import QuestionAnsweringOptions
 from worker.protocol import Log
 from worker.training.answer_usage import USAGE
 from worker.training.answers import (
-    RESAMPLES,
     Normalization,
     answer_values,
     best_threshold,
@@ -28,6 +27,7 @@ from worker.training.encoder import CLASSIFIERS, BaseModelFiles, load_weights, r
 from worker.training.failures import UserError
 from worker.training.given_answers import Candidates, answer_outcomes
 from worker.training.interfaces import Objective, Scores
+from worker.training.metrics import resamples_of
 from worker.training.outcomes import Baseline, Outcomes
 from worker.training.span_logits import logits_of, losses_of, place_of, shift_of
 from worker.training.spans import WindowSpans, as_question, best_spans, encode_questions
@@ -244,7 +244,7 @@ class QuestionAnswering:
         ]
         detail = {
             "intervals": bootstrap_intervals(found, self.seed),
-            "resamples": RESAMPLES,
+            "resamples": resamples_of(len(gold)),
             "questions": len(gold),
             "unanswerable": sum(not texts for texts in gold),
             "null_threshold": threshold,

@@ -15,16 +15,19 @@ from worker.protocol import Log
 from worker.training.chats import PLAIN_TEMPLATE, ChatWriter
 from worker.training.completions import Learned, NextTokens
 from worker.training.data import Batch, Examples, Ragged, Records
-from worker.training.encoder import BaseModelFiles, load_weights, replaced_head
+from worker.training.encoder import BaseModelFiles, load_weights, replaced_head, trained_head
 from worker.training.failures import UserError
 from worker.training.generation_texts import chat_windows, completion_windows, text_windows
 from worker.training.interfaces import Objective, Scores
 from worker.training.language_metrics import WindowTokens, language_detail, language_values, window_sums
+from worker.training.language_outcomes import language_outcomes
 from worker.training.language_tasks import blocks_log, cut_log, nothing_to_learn, refuse_class_weights, run_together
 from worker.training.leakage import find_leakage
+from worker.training.outcomes import Baseline, Outcomes
 from worker.training.vocabulary_head import logits_at, token_losses
 
 HEADS = ("lm_head.", "embed_out.", "output_projection.", "decoder.", "cls.")
+WITH_HEAD = ("ForCausalLM", "LMHeadModel", "ForPreTraining")
 CUTS = ("nothing", "context", "answer")  # by their numbers in the target `cut`
 USAGE = {
     "chat": 'chat = [{"role": "user", "content": "A question."}]\n'
@@ -57,6 +60,14 @@ class TextGeneration:
         asked = cast(TextGenerationOptions, options)
         refuse_class_weights(class_weights, asked.type)
         return cls(asked.format or "chat", asked.packing, label_smoothing, seed)
+
+    @classmethod
+    def from_artifact(cls, options: BaseModel, base: BaseModelFiles, records: Records, *, seed: int) -> Self:
+        """As the options say. Raises UserError for a model that was not trained to go on with texts."""
+        asked = cast(TextGenerationOptions, options)
+        if not any(base.has_head(name) for name in WITH_HEAD):
+            trained_head(base, WITH_HEAD[0], asked.type)
+        return cls(asked.format or "chat", asked.packing, 0.0, seed)
 
     @property
     def labels(self) -> list[str] | None:
@@ -108,7 +119,7 @@ class TextGeneration:
                 "model",
             )
         model = load_weights(base, AutoModelForCausalLM)
-        kept = any(base.has_head(name) for name in ("ForCausalLM", "LMHeadModel", "ForPreTraining"))
+        kept = any(base.has_head(name) for name in WITH_HEAD)
         if (log := replaced_head(base, kept=kept)) is not None:
             tell(log)
         stops = [cast(int, tokenizer.eos_token_id)]
@@ -136,7 +147,7 @@ class TextGeneration:
             case "completion":
                 found = completion_windows(records, tokenizer, max_length)
             case _:
-                found = text_windows(records, tokenizer, max_length, packing=self.packing)
+                found = text_windows(records, tokenizer, max_length, packing=self._packs(records))
         windows = [(record, window) for record, window in found if _is_learned(window)]
         if not windows:
             raise nothing_to_learn(records)
@@ -154,8 +165,12 @@ class TextGeneration:
     def windows_log(self, records: Records, examples: Examples, max_length: int) -> Log | None:
         """What was cut to fit into the window, or how many blocks the texts make."""
         if self.format == "text":
-            return blocks_log(records, examples, max_length, packing=self.packing)
+            return blocks_log(records, examples, max_length, packing=self._packs(records))
         return cut_log(records, examples, max_length, CUTS)
+
+    def _packs(self, records: Records) -> bool:
+        """Texts are evaluated one by one, whatever stands before them in the file."""
+        return self.packing and records.split == "train"
 
     def objective(self, model: torch.nn.Module, batch: Batch) -> Objective:
         """Cross-entropy of the tokens to learn; also how many of them were right."""
@@ -171,6 +186,20 @@ class TextGeneration:
     def score(self, records: Records, examples: Examples, predictions: Sequence[WindowTokens]) -> Scores:
         """Means over all tokens that are to be learned: of completions, of the assistant's messages, of texts."""
         return Scores(language_values(predictions), language_detail(predictions, self.seed))
+
+    def outcomes(self, records: Records, examples: Examples, predictions: Sequence[WindowTokens]) -> Outcomes:
+        """How well the tokens to learn of every record were told; nothing is generated."""
+        return language_outcomes(self._targets(records), examples, predictions)
+
+    def _targets(self, records: Records) -> list[str | None]:
+        if self.format == "chat":
+            answers = [[turn for turn in chat if turn["role"] == "assistant"] for chat in records.column("messages")]
+            return [turns[-1]["content"] for turns in answers]
+        return records.column("completion") if self.format == "completion" else [None] * records.table.num_rows
+
+    def baseline(self, records: Records) -> Baseline | None:
+        """No answer that needs no model gives perplexities."""
+        return None
 
     def tuned(self, detail: Mapping[str, Any]) -> Self:
         """Nothing to tune."""

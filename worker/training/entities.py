@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from seqeval.metrics.v1 import precision_recall_fscore_support
 from seqeval.scheme import IOB2
 
-from worker.training.metrics import CELLS_PER_CHUNK, RESAMPLES, ZERO, divide
+from worker.training.metrics import CELLS_PER_CHUNK, ZERO, divide, resamples_of
 
 Tags = Sequence[Sequence[str]]
 
@@ -63,7 +63,7 @@ def entity_detail(truth: Tags, predicted: Tags, types: Sequence[str], seed: int)
         "labels": list(types),
         "per_class": per_class,
         "intervals": _intervals(truth, predicted, types, seed),
-        "resamples": RESAMPLES,
+        "resamples": resamples_of(len(truth)),
     }
 
 
@@ -96,10 +96,11 @@ def _intervals(truth: Tags, predicted: Tags, types: Sequence[str], seed: int) ->
     alike, numbers = np.unique(counts, axis=0, return_counts=True)
     total = int(numbers.sum())
     generator = np.random.default_rng(seed)
-    chunk = max(1, min(RESAMPLES, CELLS_PER_CHUNK // max(alike.shape)))
+    resamples = resamples_of(total)
+    chunk = max(1, min(resamples, CELLS_PER_CHUNK // max(alike.shape)))
     sums: list[NDArray[np.float64]] = []
-    for start in range(0, RESAMPLES, chunk):
-        draws = generator.multinomial(total, numbers / total, size=min(chunk, RESAMPLES - start))
+    for start in range(0, resamples, chunk):
+        draws = generator.multinomial(total, numbers / total, size=min(chunk, resamples - start))
         sums.append(draws @ alike)
     drawn = np.concatenate(sums)
     hits, guessed, gold = np.split(drawn[:, :-2], 3, axis=1)

@@ -33,8 +33,13 @@ def window_sums(batch: Batch, losses: torch.Tensor, right: torch.Tensor) -> list
 
 
 def language_values(windows: Sequence[WindowTokens]) -> dict[str, float]:
-    """`loss` is the mean over tokens of their negative log-likelihood in nats, `perplexity` its exponential."""
-    loss, right, tokens = np.array(windows, dtype=np.float64).sum(axis=0).tolist()
+    """`loss` is the mean over tokens of their negative log-likelihood in nats, `perplexity` its exponential.
+
+    Nothing where there is no token, as in a slice of empty texts.
+    """
+    loss, right, tokens = np.array(windows, dtype=np.float64).reshape(-1, 3).sum(axis=0).tolist()
+    if not tokens:
+        return {}
     return {
         "perplexity": _perplexity(loss / tokens),
         "token_accuracy": right / tokens,
@@ -47,7 +52,9 @@ def language_detail(windows: Sequence[WindowTokens], seed: int) -> dict[str, Any
 
     What is drawn with replacement are windows, since tokens of one text are not independent of each other.
     """
-    sums = np.array(windows, dtype=np.float64)
+    sums = np.array(windows, dtype=np.float64).reshape(-1, 3)
+    if not len(sums):
+        return {"tokens": 0}
     generator = np.random.default_rng(seed)
     count = len(sums)
     chunk = max(1, CELLS_PER_CHUNK // count)

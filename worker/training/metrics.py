@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
 
 RESAMPLES = 1000
+DRAWN_ROWS = 50_000_000  # beyond it there are fewer resamples, and never fewer than 200
+FEWEST_RESAMPLES = 200
 ZERO: Any = 0.0  # scikit-learn annotates zero_division as text and documents a number
 CELLS_PER_CHUNK = 4_000_000  # int64 cells of resampled confusion matrices held at once: 32 MB
 
@@ -84,6 +86,11 @@ def bootstrap_intervals(matrix: NDArray[np.int64], seed: int) -> dict[str, list[
         name: [float(bound) for bound in np.percentile(np.concatenate(found), [2.5, 97.5])]
         for name, found in samples.items()
     }
+
+
+def resamples_of(rows: int) -> int:
+    """How many resamples are drawn where their cost grows with the rows."""
+    return max(FEWEST_RESAMPLES, min(RESAMPLES, DRAWN_ROWS // max(1, rows)))
 
 
 def divide(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:

@@ -13,7 +13,7 @@ from sklearn.metrics import (
     precision_recall_fscore_support,
 )
 
-from worker.training.metrics import CELLS_PER_CHUNK, RESAMPLES, ZERO, divide
+from worker.training.metrics import CELLS_PER_CHUNK, ZERO, divide, resamples_of
 
 Labels = NDArray[np.bool_]
 
@@ -66,7 +66,7 @@ def multi_label_detail(
             for label, threshold, table, precision, recall, f1, support in rows
         ],
         "intervals": bootstrap_intervals(truth, predicted, seed),
-        "resamples": RESAMPLES,
+        "resamples": resamples_of(len(truth)),
     }
 
 
@@ -85,11 +85,12 @@ def bootstrap_intervals(truth: Labels, predicted: Labels, seed: int) -> dict[str
         csr_array(marks.astype(np.float64)) for marks in (truth & predicted, truth, predicted)
     )
     total = int(numbers.sum())
+    resamples = resamples_of(total)
     generator = np.random.default_rng(seed)
     samples: dict[str, list[NDArray[np.float64]]] = {}
-    chunk = max(1, min(RESAMPLES, CELLS_PER_CHUNK // max(len(numbers), truth.shape[1])))
-    for start in range(0, RESAMPLES, chunk):
-        draws = generator.multinomial(total, numbers / total, size=min(chunk, RESAMPLES - start)).astype(np.float64)
+    chunk = max(1, min(resamples, CELLS_PER_CHUNK // max(len(numbers), truth.shape[1])))
+    for start in range(0, resamples, chunk):
+        draws = generator.multinomial(total, numbers / total, size=min(chunk, resamples - start)).astype(np.float64)
         products = (draws @ hits_of, draws @ truth_of, draws @ predicted_of)
         hits, of_truth, of_predicted = (np.asarray(product, dtype=np.float64) for product in products)
         drawn = {"accuracy": draws[:, right].sum(axis=1) / total, "hamming_loss": draws @ wrong / total}

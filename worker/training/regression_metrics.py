@@ -7,11 +7,9 @@ from numpy.typing import NDArray
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
 
-from worker.training.metrics import RESAMPLES
+from worker.training.metrics import resamples_of
 
 Numbers = NDArray[np.float64]
-DRAWN_ROWS = 50_000_000  # beyond it there are fewer resamples, and never fewer than 200
-FEWEST_RESAMPLES = 200
 
 
 def regression_values(truth: Numbers, predicted: Numbers) -> dict[str, float]:
@@ -41,11 +39,6 @@ def regression_detail(truth: Numbers, predicted: Numbers, seed: int) -> dict[str
         "intervals": bootstrap_intervals(truth, predicted, seed),
         "resamples": resamples_of(len(truth)),
     }
-
-
-def resamples_of(rows: int) -> int:
-    """How many resamples are drawn of so many rows."""
-    return max(FEWEST_RESAMPLES, min(RESAMPLES, DRAWN_ROWS // rows))
 
 
 def bootstrap_intervals(truth: Numbers, predicted: Numbers, seed: int) -> dict[str, list[float]]:

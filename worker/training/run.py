@@ -45,7 +45,7 @@ def run(plan: TrainingPlan, run_dir: Path, emit: Callable[[Event], None], stop: 
     asked = plan.hyperparameters
     files = {"train": plan.train, "validation": plan.validation, "test": plan.test}
     read = {name: read_records(name, file, run_dir) for name, file in files.items() if file is not None}
-    preprocessed = preprocess(plan.preprocessing, read, spec, variant, plan.seed)
+    preprocessed = preprocess(plan.preprocessing, read, spec, variant, base=run_dir / plan.base, seed=plan.seed)
     splits = preprocessed.splits
     _tell(preprocessed.logs, emit)
     if asked.early_stopping_patience is not None and "validation" not in splits:

@@ -100,8 +100,8 @@ def _llama3(texts: list[str]) -> PreTrainedTokenizerBase:
 
 def _unigrams(kind: str, special: list[str], **options: Any) -> Callable[[list[str]], PreTrainedTokenizerBase]:
     def build(texts: list[str]) -> PreTrainedTokenizerBase:
-        words = sorted({word for text in texts for word in text.split()})
-        letters = sorted({letter for word in words for letter in word.lower() + word} | {"\u2581"})
+        words = sorted({form for text in texts for word in text.split() for form in (word, word.lower())})
+        letters = sorted({letter for word in words for letter in word} | {"\u2581"})
         pieces = [*((token, 0.0) for token in special), *((letter, -8.0) for letter in letters)]
         pieces += [(f"\u2581{word}", -4.0) for word in words]
         return getattr(transformers, kind)(vocab=pieces, **options)

@@ -32,8 +32,7 @@ E = TypeVar("E", bound=Event)
 
 def write_tiny_encoder(directory: Path) -> Path:
     """A random BERT with a WordPiece vocabulary of the catalogue's example words and all lower-case letters."""
-    rows = [row for task in TASKS.values() for variant in task.variants for row in variant.example]
-    texts = [text for row in rows for value in row.values() for text in strings(value)]
+    texts = example_texts()
     words = sorted({word for text in texts for word in text.lower().replace(",", " ").replace(".", " ").split()})
     letters = [*"abcdefghijklmnopqrstuvwxyz.,'", *(f"##{letter}" for letter in "abcdefghijklmnopqrstuvwxyz")]
     vocabulary = {token: index for index, token in enumerate([*SPECIAL, *letters, *(w for w in words if len(w) > 1)])}
@@ -71,10 +70,16 @@ def write_tiny_encoder(directory: Path) -> Path:
     return directory
 
 
-def strings(value: object) -> list[str]:
+def example_texts() -> list[str]:
+    """Every text in the catalogue's examples."""
+    rows = [row for task in TASKS.values() for variant in task.variants for row in variant.example]
+    return [text for row in rows for value in row.values() for text in _strings(value)]
+
+
+def _strings(value: object) -> list[str]:
     """Every string in a value of a record."""
     if isinstance(value, dict | list):
-        return [text for item in (value.values() if isinstance(value, dict) else value) for text in strings(item)]
+        return [text for item in (value.values() if isinstance(value, dict) else value) for text in _strings(item)]
     return [value] if isinstance(value, str) else []
 
 

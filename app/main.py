@@ -7,7 +7,7 @@ from importlib.metadata import version
 
 from fastapi import FastAPI
 
-from app.api import catalog, docs, errors, files, fine_tuning, health, models, openapi, uploads, webhooks
+from app.api import catalog, docs, errors, evaluations, files, fine_tuning, health, models, openapi, uploads, webhooks
 from app.api.request_bodies import RequestBodies
 from app.api.request_context import RequestContext
 from app.api.state import serving
@@ -43,6 +43,7 @@ def create_app(settings: Settings | None = None) -> FastAPI:
         files.router,
         uploads.router,
         fine_tuning.router,
+        evaluations.router,
         models.router,
         webhooks.router,
         catalog.router,

@@ -17,7 +17,7 @@ from collections.abc import Callable
 from pathlib import Path
 from typing import IO
 
-from app.catalog.plan import PLAN, PreparationPlan, RegistrationPlan
+from app.catalog.plan import PLAN, EvaluationPlan, PreparationPlan, RegistrationPlan
 from worker.protocol import EXIT_DONE, EXIT_STOPPED, EXIT_USER_ERROR, Event, Log, Result, encode, listing
 from worker.training.failures import StoppedError, failure_of, run_directory_lost
 
@@ -69,6 +69,10 @@ def _work(plan_path: Path, emit: Callable[[Event], None], stop: threading.Event)
             _prepare(plan, plan_path.parent, emit)
         elif isinstance(plan, RegistrationPlan):
             _check(plan, plan_path.parent, emit)
+        elif isinstance(plan, EvaluationPlan):
+            from worker.evaluation.run import run as evaluate
+
+            evaluate(plan, plan_path.parent, emit, stop)
         else:
             from worker.training.run import run
 

@@ -26,6 +26,7 @@ RETRY_DELAY = timedelta(seconds=5)  # times the attempt: a broken machine must n
 DRAINED = "Worker is shutting down; the job goes on from its checkpoint on the next free worker"
 DRAINED_LATE = "Worker shut down before the job could write a checkpoint; it goes on from the last one"
 PAUSED_LATE = "The job could not write a checkpoint when it was paused; it goes on from the last one"
+DRAINED_ANEW = "Worker is shutting down; the work begins anew on the next free worker"
 WITHDRAWN = "The pause was withdrawn after the job had stopped; it goes on from its checkpoint on the next free worker"
 
 
@@ -47,9 +48,11 @@ class Ending:
             case Succeeded(result):
                 self._succeed(run_dir, result)
             case Stopped():
-                self._give_back(WITHDRAWN if self.heartbeat.paused.is_set() else DRAINED)
+                drained = DRAINED if self.kind.resumes else DRAINED_ANEW
+                self._give_back(WITHDRAWN if self.heartbeat.paused.is_set() else drained)
             case Failed(failure) if failure.kind == "system_error" and self._was_to_end():
-                self._give_back(PAUSED_LATE if self.heartbeat.paused.is_set() else DRAINED_LATE)
+                drained = DRAINED_LATE if self.kind.resumes else DRAINED_ANEW
+                self._give_back(PAUSED_LATE if self.heartbeat.paused.is_set() else drained)
             case Failed(failure):
                 self._apply(lambda session: self._fail(session, failure))
 

@@ -55,12 +55,16 @@ class Progress:
 
 @dataclass(frozen=True)
 class Phase:
-    """What the child does between steps, such as `evaluating validation`, and how far it is: a sign of life as well."""
+    """What the child does between steps, such as `evaluating validation`, and how far it is: a sign of life as well.
+
+    `eta_s` counts seconds to the end of an evaluation.
+    """
 
     type: ClassVar[str] = "phase"
     name: str
     done: int
     total: int
+    eta_s: float | None = None
 
 
 @dataclass(frozen=True)
@@ -94,7 +98,7 @@ class Checkpoint:
 class Result:
     """The job's result. Paths are relative to the run directory; `metrics` is what the job object shows.
 
-    `artifact` is a directory, and `artifact_files` its listing.
+    `artifact` is a directory, and `artifact_files` its listing; `outputs` are further files by what they are.
     """
 
     type: ClassVar[str] = "result"
@@ -106,6 +110,7 @@ class Result:
     trained_tokens: int | None = None
     records: str | None = None
     report: dict[str, Any] | None = None
+    outputs: dict[str, str] = field(default_factory=dict[str, str])
 
 
 @dataclass(frozen=True)

@@ -87,6 +87,8 @@ class Relay:
                     "trained_tokens": said.trained_tokens,
                 }
                 self._heartbeat.show(leases.Progress(self._progress, said.eta_s))
+            case protocol.Phase(name, done, total) if self._job.kind == "evaluation":
+                self._heartbeat.show(leases.Progress({"name": name, "done": done, "total": total}, said.eta_s))
             case protocol.Phase(name, done, total) if self._progress:
                 phase = {"name": name, "done": done, "total": total}
                 self._heartbeat.show(leases.Progress(self._progress | {"phase": phase}, None))

@@ -15,6 +15,7 @@ from worker.context import WorkerContext
 from worker.ending import Ending
 from worker.heartbeat import Heartbeat
 from worker.kinds import AnyPlan, Kind, UnusableJobError
+from worker.kinds.evaluation import EvaluationKind
 from worker.kinds.fine_tuning import FineTuningKind
 from worker.kinds.preparation import PreparationKind
 from worker.kinds.registration import RegistrationKind
@@ -32,6 +33,7 @@ KINDS: dict[str, Kind] = {
     "fine_tuning": FineTuningKind(),
     "preparation": PreparationKind(),
     "registration": RegistrationKind(),
+    "evaluation": EvaluationKind(),
 }
 
 

@@ -16,10 +16,12 @@ from starlette.types import Send
 
 from app.api.feed import Feed
 from app.api.schemas.base import ResponseModel
+from app.api.schemas.evaluation_events import EvaluationEvent, EvaluationProgress
 from app.api.schemas.job_objects import EventObject, ProgressObject
 from app.db import SessionFactory
 from app.jobs import news
 from app.jobs.news import News, Position
+from app.tables import Job, JobEvent
 
 EVENTS_AT_ONCE = 200
 PAGE_BYTES = 256 * 1024  # about what a client that does not read costs
@@ -65,16 +67,28 @@ class Page:
         for event in found.events:
             if size >= PAGE_BYTES:
                 break
-            blocks.append(format_sse_event(id=event.id, event=event.type, data_str=_text(EventObject.of(event))))
+            blocks.append(
+                format_sse_event(id=event.id, event=event.type, data_str=_text(event_object(found.job, event)))
+            )
             size += len(blocks[-1])
         has_more = found.has_more or len(blocks) < len(found.events)
         return cls(
             events=b"".join(blocks),
             end=Position(position.job_id, found.events[len(blocks) - 1].seq) if blocks else position,
             has_more=has_more,
-            progress=format_sse_event(event="progress", data_str=_text(ProgressObject.of(found.job))),
+            progress=format_sse_event(event="progress", data_str=_text(progress_object(found.job))),
             is_the_last=found.is_the_last and not has_more,
         )
+
+
+def event_object(job: Job, event: JobEvent) -> EventObject | EvaluationEvent:
+    """An event in the form of its job's kind."""
+    return (EvaluationEvent if job.kind == "evaluation" else EventObject).of(event)
+
+
+def progress_object(job: Job) -> ProgressObject | EvaluationProgress:
+    """Where a job stands in the form of its kind."""
+    return (EvaluationProgress if job.kind == "evaluation" else ProgressObject).of(job)
 
 
 def _text(object_: ResponseModel) -> str:

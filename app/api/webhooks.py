@@ -221,8 +221,8 @@ def replay_delivery(endpoint_id: str, delivery_id: str, access: AccessDep) -> We
         return WebhookDeliveryObject.of(delivery, deliveries.attempts(session, [delivery.id])[delivery.id])
 
 
-@sent.post("fine_tuning.job", summary="A fine-tuning job has ended")
-def fine_tuning_job_ended(body: WebhookEvent) -> None:
+@sent.post("job", summary="A fine-tuning job or an evaluation has ended")
+def job_ended(body: WebhookEvent) -> None:
     """POSTed to every endpoint that subscribed to `type`. Answer with 2xx in time; anything else is tried again.
 
     Headers of Standard Webhooks: `webhook-id`, `webhook-timestamp` and `webhook-signature`, which is `v1,` and the

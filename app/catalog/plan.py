@@ -6,6 +6,7 @@ from pydantic import BaseModel, ConfigDict, Field, TypeAdapter
 
 from app.catalog.hyperparameters import Hyperparameters
 from app.catalog.preprocessing import Preprocessing
+from app.catalog.slices import SliceBy
 
 
 class Plan(BaseModel):
@@ -76,6 +77,9 @@ class PreparationPlan(Plan):
     columns: dict[str, str]
     extras: tuple[str, ...] = Field(default=(), description="Columns to keep beside the task's fields.")
     model: str | None = Field(default=None, description="Id of the model whose tokens lengths are counted in.")
+    fitting_tasks: tuple[str, ...] | None = Field(
+        default=None, description="Tasks that the model fits, none if that is not known. They settle a doubt."
+    )
     tokenizer: str | None = Field(default=None, description="Path of its `tokenizer.json`.")
     max_length: int | None = Field(default=None, description="Its window in tokens.")
     limits: PreparationLimits
@@ -92,5 +96,23 @@ class RegistrationPlan(Plan):
     limits: PreparationLimits
 
 
-AnyPlan = Annotated[TrainingPlan | PreparationPlan | RegistrationPlan, Field(discriminator="kind")]
-PLAN: TypeAdapter[TrainingPlan | PreparationPlan | RegistrationPlan] = TypeAdapter(AnyPlan)
+class EvaluationPlan(Plan):
+    """Score the model in `directory` on `data`; predictions, statistics of rows and a report lie beside it then."""
+
+    kind: Literal["evaluation"] = "evaluation"
+    task: dict[str, Any] = Field(description="The task's options, `type` included.")
+    model: str = Field(description="Id of the model, for messages.")
+    directory: str
+    data: DataFile
+    seed: int
+    slice_by: SliceBy | None = None
+    max_length: int | None = Field(default=None, description="The window that the model was trained with, if known.")
+    precision: Literal["fp32", "bf16", "fp16"] | None = Field(default=None, description="That it was trained in.")
+    preprocessing: Preprocessing | None = Field(
+        default=None, description="How texts were cleaned in training; left out: what the directory says."
+    )
+    memory_bytes: int | None = Field(default=None, description="Memory it may take beyond what it starts with.")
+
+
+AnyPlan = Annotated[TrainingPlan | PreparationPlan | RegistrationPlan | EvaluationPlan, Field(discriminator="kind")]
+PLAN: TypeAdapter[TrainingPlan | PreparationPlan | RegistrationPlan | EvaluationPlan] = TypeAdapter(AnyPlan)

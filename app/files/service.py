@@ -108,7 +108,7 @@ def report(session: Session, caller: Caller, file_id: str, *, job_id: str | None
     file = get_file(session, caller.project_id, file_id)
     preparation_id = file.preparation_id
     if job_id is not None:
-        job = service.get(session, caller, job_id)
+        job = service.get(session, caller, job_id, "evaluation" if job_id.startswith("eval-") else "fine_tuning")
         used = {
             job.training_file: job.training_preparation,
             job.validation_file: job.validation_preparation,

@@ -45,7 +45,7 @@ def append(session: Session, job_id: str, events: Sequence[Event]) -> None:
     if events:
         rows = [
             {
-                "id": new_id("ftevent"),
+                "id": new_id("evalevent" if job_id.startswith("eval-") else "ftevent"),
                 "job_id": job_id,
                 "level": event.level,
                 "type": event.type,

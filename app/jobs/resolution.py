@@ -23,6 +23,11 @@ class PreparedFile:
     file: File
     preparation: Preparation
 
+    @property
+    def noun(self) -> str:
+        """What messages call it."""
+        return self.param.replace("_", " ")
+
 
 def resolve(session: Session, job: Job, files: list[PreparedFile]) -> JobError | None:
     """Complete `job.spec["task"]` by what the training file holds, and have the other files read in the same way.
@@ -38,7 +43,7 @@ def resolve(session: Session, job: Job, files: list[PreparedFile]) -> JobError |
     except ValidationError as error:
         option = ".".join(map(str, error.errors()[0]["loc"]))
         message = (
-            f"The training file {files[0].file.id} ({files[0].file.filename}) holds {name} data with "
+            f"The {files[0].noun} {files[0].file.id} ({files[0].file.filename}) holds {name} data with "
             f"{report['options']}, which jobs cannot be asked for here: {error.errors()[0]['msg']}."
         )
         return JobError("variant_not_supported", message, f"task.{option}")
@@ -54,7 +59,8 @@ def resolve(session: Session, job: Job, files: list[PreparedFile]) -> JobError |
             if asked.get(option) != value
         }
         if told:
-            events.append(session, job.id, [Event(f"Told from the training file: {_shown(told)}", data={"task": task})])
+            told_from = f"Told from the {files[0].noun}: {_shown(told)}"
+            events.append(session, job.id, [Event(told_from, data={"task": task})])
     options = spec.reading(task)
     for item in files:
         found = item.preparation.report or {}

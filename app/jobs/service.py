@@ -55,14 +55,8 @@ def create(session: Session, caller: Caller, new: NewJob, settings: Settings) ->
         if (file_id := getattr(new, param)) is not None
     }
     for param, file in files.items():
-        if file.purpose not in ("fine-tune", "evals", "user_data"):
-            raise AppError(
-                400,
-                "wrong_purpose",
-                f"{param} {file.id} was uploaded with purpose {file.purpose!r}; upload it with purpose 'fine-tune'.",
-                param,
-            )
-    task = dict(new.task) if new.task else _task_of(files["training_file"])
+        check_purpose(file, param)
+    task = dict(new.task) if new.task else task_of(files["training_file"])
     name = task.get("type")
     base = models.get_base(session, caller.project_id, new.model, name, hub=settings.hub == "on")
     columns = dict(new.columns)
@@ -126,7 +120,14 @@ def create(session: Session, caller: Caller, new: NewJob, settings: Settings) ->
     return job
 
 
-def _task_of(file: File) -> dict[str, Any]:
+def check_purpose(file: File, param: str) -> None:
+    """Raises AppError 400 for a file that is no data set."""
+    if file.purpose not in ("fine-tune", "evals", "user_data"):
+        message = f"{param} {file.id} was uploaded with purpose {file.purpose!r}; upload it with purpose 'fine-tune'."
+        raise AppError(400, "wrong_purpose", message, param)
+
+
+def task_of(file: File) -> dict[str, Any]:
     """The task that a file was uploaded for; empty where it is to be told from the file."""
     return {"type": file.task} if file.task else {}
 
@@ -147,13 +148,11 @@ def _time_limit_s(asked: int | None, most: int | None) -> int | None:
     return most if asked is None else asked
 
 
-def get(session: Session, caller: Caller, job_id: str) -> Job:
-    """The job. Raises AppError 404 if the project has none with this id."""
-    job = session.scalar(
-        select(Job).where(Job.id == job_id, Job.project_id == caller.project_id, Job.kind == "fine_tuning")
-    )
+def get(session: Session, caller: Caller, job_id: str, kind: str = "fine_tuning") -> Job:
+    """The job of this kind. Raises AppError 404 if the project has none with this id."""
+    job = session.scalar(select(Job).where(Job.id == job_id, Job.project_id == caller.project_id, Job.kind == kind))
     if job is None:
-        raise not_found("job", job_id)
+        raise not_found("evaluation" if kind == "evaluation" else "job", job_id)
     return job
 
 
@@ -183,12 +182,12 @@ def page(
     return rows[:limit], len(rows) > limit
 
 
-def cancel(session: Session, caller: Caller, job_id: str) -> Job:
+def cancel(session: Session, caller: Caller, job_id: str, kind: str = "fine_tuning") -> Job:
     """Cancel at once what no worker holds; ask the worker of a running job. Asking again changes nothing.
 
     Raises AppError 409 for a job that ended otherwise.
     """
-    job = get(session, caller, job_id)
+    job = get(session, caller, job_id, kind)
     cancelled = change(
         session,
         "cancelled",
@@ -303,13 +302,13 @@ def checkpoints(
 
 
 def unfinished_jobs_of_file(session: Session, file: File) -> list[str]:
-    """Fine-tuning jobs that still need the file."""
+    """Jobs and evaluations that still need the file."""
     query = select(Job.id).where(_uses(file.id), Job.status.not_in(TERMINAL_STATUSES)).order_by(Job.seq)
     return list(session.scalars(query.limit(10)))
 
 
 def has_unfinished_jobs() -> ColumnElement[bool]:
-    """The condition that a file is needed by a fine-tuning job."""
+    """The condition that a file is needed by a job or an evaluation."""
     return exists().where(_uses(File.id), Job.status.not_in(TERMINAL_STATUSES))
 
 
@@ -318,7 +317,7 @@ def _uses(file_id: str | InstrumentedAttribute[str]) -> ColumnElement[bool]:
 
 
 def unfinished_jobs_of_model(session: Session, model_id: str) -> list[str]:
-    """Fine-tuning jobs that still need the model as their base."""
+    """Jobs that still need the model as their base, and evaluations of it."""
     query = select(Job.id).where(Job.model == model_id, Job.status.not_in(TERMINAL_STATUSES)).order_by(Job.seq)
     return list(session.scalars(query.limit(10)))
 

@@ -7,7 +7,7 @@ from sqlalchemy.orm import Session
 
 from app.catalog.preprocessing import misfit, of_job
 from app.catalog.tasks import TASKS
-from app.jobs import resolution
+from app.jobs import evaluated_files, resolution
 from app.jobs.events import Event
 from app.jobs.leases import JobError
 from app.jobs.lifecycle import change
@@ -37,11 +37,15 @@ def advance(session: Session) -> list[Job]:
 
 
 def _advance_one(session: Session, job: Job) -> bool:
-    files = _files_of(session, job)
-    problem = _unprepared(files, job) or resolution.resolve(session, job, files)
-    if problem is None and any(item.preparation.status == "pending" for item in files):
+    if job.kind == "evaluation":
+        problem, is_read_again = evaluated_files.find_problem(session, job)
+    else:
+        files = _files_of(session, job)
+        problem = _unprepared(files, job) or resolution.resolve(session, job, files)
+        is_read_again = problem is None and any(item.preparation.status == "pending" for item in files)
+        problem = problem or (None if is_read_again else find_problem(job.hyperparameters, files, job))
+    if is_read_again:
         return False  # a file is read once more, now that the task is known
-    problem = problem or find_problem(job.hyperparameters, files, job)
     if problem is None and job.pause_requested_at is not None:
         change(session, "paused", Job.id == job.id, event=lambda _: Event("Files validated; job is paused"))
         return False

@@ -24,7 +24,7 @@ class Job(Base):
     __tablename__ = "jobs"
     __table_args__ = (
         CheckConstraint(f"status IN {JOB_STATUSES}", name="status"),
-        CheckConstraint("kind IN ('fine_tuning', 'preparation', 'registration')", name="kind"),
+        CheckConstraint("kind IN ('fine_tuning', 'preparation', 'registration', 'evaluation')", name="kind"),
         CheckConstraint("queue IN ('training', 'control')", name="queue"),
         CheckConstraint(
             "(status = 'running') = (lease_token IS NOT NULL) AND (lease_token IS NULL) = (lease_expires_at IS NULL)"
@@ -36,6 +36,10 @@ class Job(Base):
         CheckConstraint("fine_tuned_model IS NULL OR status = 'succeeded'", name="model_when_succeeded"),
         CheckConstraint("kind <> 'preparation' OR preparation_id IS NOT NULL", name="preparation_is_named"),
         CheckConstraint("kind <> 'registration' OR model IS NOT NULL", name="registration_is_named"),
+        CheckConstraint(
+            "kind <> 'evaluation' OR (model IS NOT NULL AND test_file IS NOT NULL AND seed IS NOT NULL)",
+            name="evaluation_is_named",
+        ),
         Index("ix_jobs_waiting", "queue", "seq", postgresql_where=text("status = 'queued'")),
         Index("ix_jobs_leases", "lease_expires_at", postgresql_where=text("status = 'running'")),
         Index("ix_jobs_validating", "seq", postgresql_where=text("status = 'validating_files'")),

@@ -9,9 +9,12 @@ from sqlalchemy.orm import Session
 
 from app.tables import Job, WebhookDelivery, WebhookEndpoint, new_id
 
-EVENT_TYPES = ("fine_tuning.job.succeeded", "fine_tuning.job.failed", "fine_tuning.job.cancelled")
-EVENTS_OF_KIND = {"fine_tuning": "fine_tuning.job"}
+EVENTS_OF_KIND = {"fine_tuning": "fine_tuning.job", "evaluation": "evaluation"}
+EVENT_TYPES = tuple(
+    f"{event}.{status}" for event in EVENTS_OF_KIND.values() for status in ("succeeded", "failed", "cancelled")
+)
 SAMPLE_JOB_ID = "ftjob-" + "0" * 30
+SAMPLE_EVALUATION_ID = "eval-" + "0" * 30
 
 
 def job_ended(session: Session, job: Job) -> None:
@@ -44,7 +47,8 @@ def write_test(session: Session, endpoint: WebhookEndpoint, event_type: str) -> 
     """Write a delivery of a sample event, which is sent once, whatever the endpoint's state. Returns its id."""
     event_id = new_id("evt")
     now = session.scalars(select(func.now())).one()
-    body = _body(event_id, event_type, now, SAMPLE_JOB_ID)
+    sample = SAMPLE_EVALUATION_ID if event_type.startswith("evaluation.") else SAMPLE_JOB_ID
+    body = _body(event_id, event_type, now, sample)
     return _write(session, [endpoint.id], event_id, event_type, body, test=True)[0]
 
 

@@ -50,7 +50,9 @@ def test_the_sdk_manages_endpoints(sdk: OpenAI) -> None:
     assert found.model_dump() == {name: value for name, value in made.model_dump().items() if name != "signing_secret"}
     other = sdk.webhooks.create(name="Other", url=PUBLIC, event_types=[FAILED])
     assert [endpoint.id for endpoint in sdk.webhooks.list(limit=1)] == [other.id, made.id]
-    assert sdk.webhooks.event_types.list().data == [SUCCEEDED, FAILED, "fine_tuning.job.cancelled"]
+    assert sdk.webhooks.event_types.list().data == [
+        f"{kind}.{end}" for kind in ("fine_tuning.job", "evaluation") for end in ("succeeded", "failed", "cancelled")
+    ]
 
     changed = sdk.webhooks.update(made.id, name="New", event_types=[FAILED])
     assert (changed.name, changed.url, changed.event_types) == ("New", PUBLIC, [FAILED])

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from accelerate.state import AcceleratorState, GradientState
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import BertConfig, BertModel, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from app.catalog.hyperparameters import Hyperparameters
 from app.catalog.plan import DataFile, TrainingPlan
@@ -73,13 +73,41 @@ def write_tiny_encoder(directory: Path) -> Path:
 def example_texts() -> list[str]:
     """Every text in the catalogue's examples."""
     rows = [row for task in TASKS.values() for variant in task.variants for row in variant.example]
-    return [text for row in rows for value in row.values() for text in _strings(value)]
+    return [text for row in rows for value in row.values() for text in strings(value)]
 
 
-def _strings(value: object) -> list[str]:
+def write_tiny_decoder(directory: Path) -> Path:
+    """A random GPT-2 with a byte-level vocabulary of the catalogue's examples, without a chat template or padding."""
+    rows = [row for variant in TASKS["text-generation"].variants for row in variant.example]
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=700, special_tokens=["<|endoftext|>"], initial_alphabet=alphabet, show_progress=False
+    )
+    texts = [text for row in rows for value in row.values() for text in strings(value)]
+    backend.train_from_iterator([*texts, *["### User:\n", "### Assistant:\n", "### System:\n"] * 9], trainer)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        model_max_length=WINDOW,
+        bos_token="<|endoftext|>",
+        eos_token="<|endoftext|>",
+        model_input_names=["input_ids", "attention_mask"],
+    )
+    torch.manual_seed(7)
+    config = GPT2Config(
+        vocab_size=len(tokenizer), n_embd=32, n_layer=2, n_head=2, n_positions=WINDOW, bos_token_id=0, eos_token_id=0
+    )
+    GPT2LMHeadModel(config).save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    return directory
+
+
+def strings(value: object) -> list[str]:
     """Every string in a value of a record."""
     if isinstance(value, dict | list):
-        return [text for item in (value.values() if isinstance(value, dict) else value) for text in _strings(item)]
+        return [text for item in (value.values() if isinstance(value, dict) else value) for text in strings(item)]
     return [value] if isinstance(value, str) else []
 
 
@@ -136,7 +164,7 @@ def make_plan(
     kept = {name: None for row in train for name in row if name.startswith("extra:")}
     fields = (*TASKS[options["type"]].variant(options).fields, *(extra(name.removeprefix("extra:")) for name in kept))
     files = {
-        name: None if rows is None else _write_records(run_dir, name, rows, fields)
+        name: None if rows is None else write_records(run_dir, name, rows, fields)
         for name, rows in (("train", train), ("validation", validation), ("test", test))
     }
     assert files["train"] is not None
@@ -161,7 +189,7 @@ def make_plan(
     return plan
 
 
-def _write_records(run_dir: Path, name: str, rows: Sequence[Row], fields: tuple[RecordField, ...]) -> DataFile:
+def write_records(run_dir: Path, name: str, rows: Sequence[Row], fields: tuple[RecordField, ...]) -> DataFile:
     """As preparation does, but without judging the values: what it refuses must not break the engine either."""
     columns: dict[str, list[Any]] = {field.name: [row.get(field.name) for row in rows] for field in fields}
     path = run_dir / "data" / f"{name}.parquet"

@@ -114,6 +114,7 @@ def test_a_test_goes_the_way_of_real_events_and_is_sent_once(desk: Desk, receive
         assert (result.success, result.status_code, result.event_type) == (True, 200, SUCCEEDED)
         receiver.answer(500)
         assert sdk.webhooks.test(endpoint.id, event_type="fine_tuning.job.failed").status_code == 500
+        assert sdk.webhooks.test(endpoint.id, event_type="evaluation.succeeded").success  # type: ignore[arg-type]
         with transaction(desk.sessions) as session:
             endpoints.update(session, desk.caller, endpoint.id, Changes(url="http://127.0.0.1:1/", enabled=False))
         with pytest.raises(Exception, match="got no answer") as failure:
@@ -122,8 +123,12 @@ def test_a_test_goes_the_way_of_real_events_and_is_sent_once(desk: Desk, receive
 
     event = SDK.webhooks.unwrap(receiver.received[0].body, receiver.received[0].headers, secret=endpoint.secret)
     assert (event.type, event.data.id) == (SUCCEEDED, outbox.SAMPLE_JOB_ID)
+    ours = receiver.received[2]  # a type that the SDK does not know
+    unknown = SDK.webhooks.unwrap(ours.body, ours.headers, secret=endpoint.secret)
+    assert (unknown.type, unknown.data.id) == ("evaluation.succeeded", outbox.SAMPLE_EVALUATION_ID)
     assert [(row.test, row.status, row.attempt) for row in desk.all(WebhookDelivery)] == [
         (True, "succeeded", 1),
+        (True, "failed", 1),
         (True, "failed", 1),
         (True, "failed", 1),
     ]

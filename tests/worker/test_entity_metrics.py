@@ -64,15 +64,11 @@ def test_nothing_to_find_and_nothing_found_is_no_division_by_zero() -> None:
 
 
 def test_intervals_are_those_of_resampled_sentences() -> None:
-    truth, guess = sentences(3, 400)
-    counts = np.array(
-        [
-            (len(set(entities(a)) & set(entities(b))), len(entities(b)), len(entities(a)))
-            for a, b in zip(truth, guess, strict=True)
-        ]
-    )
-    drawn = counts[np.random.default_rng(5).integers(0, len(counts), (2000, len(counts)))].sum(axis=1)
-    f1 = 2 * drawn[:, 0] / (drawn[:, 1] + drawn[:, 2])
+    truth, guess = sentences(3, 150)
+    samples = np.random.default_rng(5).integers(0, len(truth), (150, len(truth)))
+    found = [entity_values([truth[row] for row in rows], [guess[row] for row in rows]) for rows in samples]
     intervals = entity_detail(truth, guess, TYPES, seed=1)["intervals"]
-    assert intervals["f1"] == pytest.approx(np.percentile(f1, [2.5, 97.5]), abs=0.01)
+    assert set(intervals) == set(found[0])
+    for name, interval in intervals.items():
+        assert interval == pytest.approx(np.percentile([values[name] for values in found], [2.5, 97.5]), abs=0.03)
     assert intervals == entity_detail(truth, guess, TYPES, seed=1)["intervals"]

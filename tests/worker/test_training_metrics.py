@@ -1,8 +1,12 @@
 import numpy as np
 import pytest
-from sklearn.metrics import f1_score
 
-from worker.training.metrics import bootstrap_intervals, classification_detail, classification_values
+from worker.training.metrics import (
+    bootstrap_intervals,
+    classification_detail,
+    classification_values,
+    resamples_of,
+)
 
 TRUTH = np.array([0, 0, 0, 0, 1, 1, 2, 2])
 PREDICTED = np.array([0, 0, 0, 1, 1, 0, 2, 1])
@@ -37,18 +41,17 @@ def test_bootstrap_intervals_are_those_of_resampled_rows() -> None:
     generator = np.random.default_rng(3)
     truth = generator.integers(0, 3, 300)
     predicted = np.where(generator.random(300) < 0.7, truth, generator.integers(0, 3, 300))
-    samples = generator.integers(0, 300, (2000, 300))
-    accuracy = (truth[samples] == predicted[samples]).mean(axis=1)
-    f1 = [f1_score(truth[rows], predicted[rows], average="macro") for rows in samples[:500]]
+    found = [classification_values(truth[rows], predicted[rows]) for rows in generator.integers(0, 300, (400, 300))]
     intervals = classification_detail(truth, predicted, ["a", "b", "c"], seed=4)["intervals"]
-    assert intervals["accuracy"] == pytest.approx(np.percentile(accuracy, [2.5, 97.5]), abs=0.01)
-    assert intervals["f1_macro"] == pytest.approx(np.percentile(f1, [2.5, 97.5]), abs=0.015)
+    assert set(intervals) == set(found[0])
+    for name, interval in intervals.items():
+        assert interval == pytest.approx(np.percentile([values[name] for values in found], [2.5, 97.5]), abs=0.02)
 
 
 def test_bootstrap_intervals_repeat_themselves_with_a_seed_and_close_up_on_perfect_predictions() -> None:
     mixed = np.array([[8, 2], [3, 7]])
     assert bootstrap_intervals(mixed, 1) == bootstrap_intervals(mixed, 1)
-    assert bootstrap_intervals(np.diag([5, 5]), 1) == {"accuracy": [1.0, 1.0], "f1_macro": [1.0, 1.0]}
+    assert set(map(tuple, bootstrap_intervals(np.diag([5, 5]), 1).values())) == {(1.0, 1.0)}
 
 
 def test_bootstrap_intervals_of_many_classes_take_no_more_memory_than_the_occupied_cells() -> None:
@@ -57,3 +60,7 @@ def test_bootstrap_intervals_of_many_classes_take_no_more_memory_than_the_occupi
     matrix[0, 1] = 50
     low, high = bootstrap_intervals(matrix, 1)["accuracy"]
     assert low < 2000 / 2050 < high
+
+
+def test_many_rows_get_fewer_resamples_and_never_too_few() -> None:
+    assert [resamples_of(rows) for rows in (0, 1, 50_000, 100_000, 10_000_000)] == [1000, 1000, 1000, 500, 200]

@@ -13,6 +13,8 @@ from transformers.modeling_outputs import TokenClassifierOutput
 from worker.heads import modeling_crf
 from worker.heads.modeling_crf import CrfMixin, crf_class
 
+WINDOW = "crf_window"  # what the configuration of a model with a field calls its window
+
 
 class BatchFirstCrf(CRF):
     """A field over [batch, words, labels]."""
@@ -50,7 +52,7 @@ def add_modeling_file(directory: Path, window: int) -> None:
     path = directory / "config.json"
     config = json.loads(path.read_text("utf-8"))
     config |= {
-        "crf_window": window,
+        WINDOW: window,
         "auto_map": {"AutoModelForTokenClassification": f"{source.stem}.CrfForTokenClassification"},
         "custom_pipelines": {
             "token-classification": {"impl": f"{source.stem}.CrfPipeline", "pt": ["AutoModelForTokenClassification"]}

@@ -5,14 +5,14 @@ from typing import Any, Protocol
 
 from sqlalchemy.orm import Session
 
-from app.catalog.plan import PreparationPlan, RegistrationPlan, TrainingPlan
+from app.catalog.plan import EvaluationPlan, PreparationPlan, RegistrationPlan, TrainingPlan
 from app.jobs.events import Event
 from app.tables import Job
 from worker import protocol
 from worker.context import WorkerContext
 from worker.stops import Limits
 
-AnyPlan = PreparationPlan | RegistrationPlan | TrainingPlan
+AnyPlan = PreparationPlan | RegistrationPlan | TrainingPlan | EvaluationPlan
 
 
 class Kind(Protocol):
@@ -21,6 +21,11 @@ class Kind(Protocol):
     @property
     def uses_standby(self) -> bool:
         """Whether its child needs torch."""
+        ...
+
+    @property
+    def resumes(self) -> bool:
+        """Whether an attempt goes on where the one before was stopped, rather than from the beginning."""
         ...
 
     def lay_out(self, context: WorkerContext, job: Job, run_dir: Path) -> AnyPlan:

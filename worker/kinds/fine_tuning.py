@@ -39,7 +39,9 @@ class StoredResult:
 
 
 @dataclass(frozen=True)
-class _Split:
+class PreparedSplit:
+    """Where the records of a file lie, and what the plan says of them."""
+
     records: uuid.UUID
     data_file: DataFile
 
@@ -49,11 +51,12 @@ class FineTuningKind:
     """Jobs that train."""
 
     uses_standby: bool = True
+    resumes: bool = True
 
     def lay_out(self, context: WorkerContext, job: Job, run_dir: Path) -> TrainingPlan:
         """Fetch the prepared splits and the base model; from the second attempt on, the checkpoints too."""
         with transaction(context.sessions) as session:
-            splits = {name: _split(session, job, name, file, prepared) for name, file, prepared in SPLITS}
+            splits = {name: data_of(session, job, name, file, prepared) for name, file, prepared in SPLITS}
         data: dict[str, DataFile | None] = {}
         for name, split in splits.items():
             data[name] = split.data_file if split else None
@@ -139,7 +142,8 @@ class FineTuningKind:
         return Event("The job has successfully completed")
 
 
-def _split(session: Session, job: Job, name: str, file_param: str, preparation_param: str) -> _Split | None:
+def data_of(session: Session, job: Job, name: str, file_param: str, preparation_param: str) -> PreparedSplit | None:
+    """The prepared file that `file_param` of a job names, if it names one. Raises UnusableJobError if it is gone."""
     file_id: str | None = getattr(job, file_param)
     if file_id is None:
         return None
@@ -150,7 +154,7 @@ def _split(session: Session, job: Job, name: str, file_param: str, preparation_p
             "user_error", "file_not_found", f"The {file_param} {file_id} was deleted.", file_param
         )
         raise UnusableJobError(failure)
-    return _Split(
+    return PreparedSplit(
         preparation.blob_id,
         DataFile(
             path=f"data/{name}.parquet",

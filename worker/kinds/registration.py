@@ -35,6 +35,7 @@ class RegistrationKind:
     """Jobs that check a model which a project brings."""
 
     uses_standby: bool = False
+    resumes: bool = False
 
     def lay_out(self, context: WorkerContext, job: Job, run_dir: Path) -> RegistrationPlan:
         """Fetch the archive from the blob store, or the repository from the hub."""

@@ -9,7 +9,6 @@ from typing import Any, Self, cast
 import numpy as np
 import torch
 from pydantic import BaseModel
-from torch.nn import functional
 from transformers import AutoModelForQuestionAnswering, PreTrainedModel, PreTrainedTokenizerBase
 
 from app.catalog.question_answering import QuestionAnsweringOptions
@@ -24,10 +23,14 @@ from worker.training.answers import (
     prevailing,
 )
 from worker.training.data import Batch, Examples, Records, overlapping_windows
-from worker.training.encoder import CLASSIFIERS, BaseModelFiles, load_weights, replaced_head
+from worker.training.encoder import CLASSIFIERS, BaseModelFiles, load_weights, replaced_head, trained_head
 from worker.training.failures import UserError
+from worker.training.given_answers import Candidates, answer_outcomes
 from worker.training.interfaces import Objective, Scores
-from worker.training.spans import WindowSpans, as_question, best_spans, encode_questions, merge, n_best
+from worker.training.metrics import resamples_of
+from worker.training.outcomes import Baseline, Outcomes
+from worker.training.span_logits import logits_of, losses_of, place_of, shift_of
+from worker.training.spans import WindowSpans, as_question, best_spans, encode_questions
 
 HEADS = ("qa_outputs.", "splinter_qass.", *CLASSIFIERS)
 SETTINGS = "question_answering.json"
@@ -83,6 +86,27 @@ class QuestionAnswering:
             threshold,
             tunes,
             prevailing(gold) if asked.normalization == "auto" else asked.normalization,
+            seed,
+        )
+
+    @classmethod
+    def from_artifact(cls, options: BaseModel, base: BaseModelFiles, records: Records, *, seed: int) -> Self:
+        """As the model's own settings say; what they leave out comes from the options, and `auto` from the file."""
+        asked = cast(QuestionAnsweringOptions, options)
+        if not _has_span_head(base):
+            trained_head(base, "ForQuestionAnswering", "question-answering")
+        path, gold = base.directory / SETTINGS, _gold(records)
+        said: dict[str, Any] = json.loads(path.read_text("utf-8")) if path.is_file() else {}
+        told = None if all(gold) else 0.0
+        threshold = told if asked.null_threshold == "auto" else float(asked.null_threshold)
+        normalization = prevailing(gold) if asked.normalization == "auto" else asked.normalization
+        return cls(
+            said.get("doc_stride", asked.doc_stride),
+            said.get("max_answer_length", asked.max_answer_length),
+            said.get("n_best", asked.n_best),
+            said.get("null_threshold", threshold),
+            False,
+            said.get("normalization", normalization),
             seed,
         )
 
@@ -151,8 +175,7 @@ class QuestionAnswering:
             label2id={"LABEL_0": 0, "LABEL_1": 1},
             problem_type=None,
         )
-        kept = any(base.has_head(name) for name in ("ForQuestionAnswering", "ForQuestionAnsweringSimple"))
-        if (log := replaced_head(base, kept=kept)) is not None:
+        if (log := replaced_head(base, kept=_has_span_head(base))) is not None:
             tell(log)
         return model
 
@@ -168,21 +191,21 @@ class QuestionAnswering:
 
     def objective(self, model: torch.nn.Module, batch: Batch) -> Objective:
         """Mean cross-entropy of the answer's first and last token; also the weighted count of right windows."""
-        starts, ends = _logits(model, batch)
-        right = (starts.detach().argmax(dim=-1) == _at(batch, "start")) & (
-            ends.detach().argmax(dim=-1) == _at(batch, "end")
+        starts, ends = logits_of(model, batch)
+        right = (starts.detach().argmax(dim=-1) == place_of(batch, "start")) & (
+            ends.detach().argmax(dim=-1) == place_of(batch, "end")
         )
         return Objective(
-            (_losses(starts, ends, batch) * batch.weight).sum(), {"accuracy": (right * batch.weight).sum()}
+            (losses_of(starts, ends, batch) * batch.weight).sum(), {"accuracy": (right * batch.weight).sum()}
         )
 
     def predict(self, model: torch.nn.Module, batch: Batch) -> Sequence[WindowSpans]:
         """The n best spans of every window."""
-        starts, ends = _logits(model, batch)
-        losses = _losses(starts, ends, batch).tolist()
-        nulls = _at(batch, "null")[:, None]
+        starts, ends = logits_of(model, batch)
+        losses = losses_of(starts, ends, batch).tolist()
+        nulls = place_of(batch, "null")[:, None]
         null = (starts.gather(1, nulls) + ends.gather(1, nulls)).squeeze(1).tolist()
-        shifts = _shift(batch).tolist()
+        shifts = shift_of(batch).tolist()
         context = batch.targets["context"].tolist()
         start_rows, end_rows = starts.cpu().numpy(), ends.cpu().numpy()
         begins, stops = batch.targets["begin"].cpu().numpy(), batch.targets["stop"].cpu().numpy()
@@ -198,48 +221,30 @@ class QuestionAnswering:
 
     def score(self, records: Records, examples: Examples, predictions: Sequence[WindowSpans]) -> Scores:
         """Spans of a question's windows are put together. `loss` is the mean over windows."""
-        windows: list[list[WindowSpans]] = [[] for _ in range(records.table.num_rows)]
-        for record, prediction in zip(examples.record.tolist(), predictions, strict=True):
-            windows[record].append(prediction)
-        merged = [merge(of_question, self.n_best) for of_question in windows]
-        contexts, gold = records.column("context"), _gold(records)
-        best = [
-            context[spans[0].begin : spans[0].end] if spans else ""
-            for context, (spans, _) in zip(contexts, merged, strict=True)
-        ]
-        differences = np.array([null - spans[0].score if spans else np.inf for spans, null in merged])
+        candidates = Candidates.of(records, examples, predictions, self.n_best)
+        gold = _gold(records)
         threshold = self.null_threshold
         if self.tunes and records.split == "validation":
-            every = compare(best, gold, self.normalization)
-            threshold = best_threshold(differences, every.f1, every.has_answer)
-        given = np.ones(len(best), dtype=np.bool_) if threshold is None else differences <= threshold
-        predicted = [text if is_given else "" for text, is_given in zip(best, given, strict=True)]
+            every = compare(candidates.best, gold, self.normalization)
+            threshold = best_threshold(candidates.differences, every.f1, every.has_answer)
+        predicted = candidates.given(threshold)
         found = compare(predicted, gold, self.normalization)
         values = answer_values(found) | {"loss": float(np.mean([prediction.loss for prediction in predictions]))}
-        shown = slice(SHOWN_QUESTIONS)
-        ids = records.column("id")
+        ids, numbers, questions = (records.column(name) for name in ("id", "row", "question"))
         examples_shown = [
             {
-                "id": id_,
-                "row": row,
-                "question": question,
-                "answer": answer,
-                "gold": texts,
-                "n_best": n_best(context, spans, None if threshold is None else null),
+                "id": ids[row],
+                "row": numbers[row],
+                "question": questions[row],
+                "answer": predicted[row],
+                "gold": gold[row],
+                "n_best": candidates.n_best(row, threshold),
             }
-            for id_, row, question, answer, texts, context, (spans, null) in zip(
-                ids[shown],
-                records.column("row")[shown],
-                records.column("question")[shown],
-                predicted[shown],
-                gold[shown],
-                contexts[shown],
-                merged[shown],
-                strict=True,
-            )
+            for row in range(min(SHOWN_QUESTIONS, len(gold)))
         ]
         detail = {
             "intervals": bootstrap_intervals(found, self.seed),
+            "resamples": resamples_of(len(gold)),
             "questions": len(gold),
             "unanswerable": sum(not texts for texts in gold),
             "null_threshold": threshold,
@@ -247,6 +252,21 @@ class QuestionAnswering:
             "predictions": examples_shown,
         }
         return Scores(values, detail)
+
+    def outcomes(self, records: Records, examples: Examples, predictions: Sequence[WindowSpans]) -> Outcomes:
+        """See answer_outcomes."""
+        candidates = Candidates.of(records, examples, predictions, self.n_best)
+        gold = _gold(records)
+        found = compare(candidates.given(self.null_threshold), gold, self.normalization)
+        return answer_outcomes(records, candidates, gold, found, self.null_threshold)
+
+    def baseline(self, records: Records) -> Baseline | None:
+        """No answer to any question; None where every question has one."""
+        gold = _gold(records)
+        if all(gold):
+            return None
+        values = answer_values(compare([""] * len(gold), gold, self.normalization))
+        return Baseline("no_answer", "Every question is left unanswered.", values)
 
     def tuned(self, detail: Mapping[str, Any]) -> Self:
         """With the threshold that the validation file gave."""
@@ -263,8 +283,14 @@ class QuestionAnswering:
             "doc_stride": self.doc_stride,
             "max_answer_length": self.max_answer_length,
             "null_threshold": self.null_threshold,
+            "n_best": self.n_best,
+            "normalization": self.normalization,
         }
         (directory / SETTINGS).write_text(json.dumps(settings, indent=2) + "\n", "utf-8")
+
+
+def _has_span_head(base: BaseModelFiles) -> bool:
+    return any(base.has_head(name) for name in ("ForQuestionAnswering", "ForQuestionAnsweringSimple"))
 
 
 def _gold(records: Records) -> list[list[str]]:
@@ -283,28 +309,3 @@ def _leakage(split: str, known: list[tuple[int, int]]) -> Log:
         level="warn",
         data={"code": "leakage", "split": split, "count": len(known), "rows": known[:10]},
     )
-
-
-def _logits(model: torch.nn.Module, batch: Batch) -> tuple[torch.Tensor, torch.Tensor]:
-    """Scores of each token as the first and as the last of the answer, [batch, tokens]; none for padding."""
-    output = model(**batch.inputs)
-    padding = batch.inputs["attention_mask"] == 0
-    return tuple(
-        logits.float().masked_fill(padding, float("-inf")) for logits in (output.start_logits, output.end_logits)
-    )
-
-
-def _shift(batch: Batch) -> torch.Tensor:
-    """Padding on the left, [batch]."""
-    return batch.inputs["attention_mask"].argmax(dim=1)
-
-
-def _at(batch: Batch, target: str) -> torch.Tensor:
-    """A token's place in the batch, [batch]."""
-    return batch.targets[target] + _shift(batch)
-
-
-def _losses(starts: torch.Tensor, ends: torch.Tensor, batch: Batch) -> torch.Tensor:
-    first = functional.cross_entropy(starts, _at(batch, "start"), reduction="none")
-    last = functional.cross_entropy(ends, _at(batch, "end"), reduction="none")
-    return (first + last) / 2

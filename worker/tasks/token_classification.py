@@ -1,5 +1,7 @@
 """Token classification: a tag for every word, with a conditional random field or without."""
 
+import json
+from collections import Counter
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
@@ -13,19 +15,23 @@ from torch.nn import functional
 from transformers import AutoModelForTokenClassification, PreTrainedModel, PreTrainedTokenizerBase
 
 from app.catalog.token_classification import TokenClassificationOptions
-from worker.heads.crf import add_modeling_file, trained_class
+from app.catalog.unknown_labels import unknown_labels
+from worker.heads.crf import WINDOW, add_modeling_file, trained_class
 from worker.protocol import Log
 from worker.training.data import Batch, Examples, Records, overlapping_windows
-from worker.training.encoder import CLASSIFIERS, BaseModelFiles, load_classifier
+from worker.training.encoder import CLASSIFIERS, BaseModelFiles, load_classifier, trained_head
 from worker.training.entities import entity_detail, entity_values
 from worker.training.failures import UserError
 from worker.training.interfaces import Objective, Scores
 from worker.training.leakage import find_leakage
-from worker.training.sequences import Chain, best_paths, negative_log_likelihood
+from worker.training.outcomes import Baseline, Outcomes
+from worker.training.sequences import Chain, best_paths, confidences, negative_log_likelihood
+from worker.training.tag_outcomes import tag_outcomes
 from worker.training.words import encode_words, stitch
 
 LISTED = 10  # types or rows a message names before it says "and N more"
 CRF_RATE_FACTOR = 10.0
+HEAD = "ForTokenClassification"
 
 
 @dataclass(frozen=True)
@@ -44,6 +50,7 @@ class TokenClassification:
     head: str
     label_smoothing: float
     seed: int
+    tags: tuple[str, ...] = ()  # in another order, which a model that was trained elsewhere may have
 
     @classmethod
     def from_records(
@@ -83,9 +90,31 @@ class TokenClassification:
             _refuse_unseen_types(split, records, types)
         return cls(tuple(sorted(types)), head, label_smoothing, seed)
 
+    @classmethod
+    def from_artifact(cls, options: BaseModel, base: BaseModelFiles, records: Records, *, seed: int) -> Self:
+        """Tags are those of the head, in its order; a model with a field says so in its configuration."""
+        tags = trained_head(base, HEAD, "token-classification")
+        types = tuple(sorted({tag[2:] for tag in tags if tag != "O"}))
+        if missing := {"O", *(f"{prefix}-{kind}" for kind in types for prefix in "BI")} - set(tags):
+            raise UserError(
+                "labels_not_iob2",
+                f"Model {base.id!r} has the labels {', '.join(map(repr, tags[: LISTED * 2]))}, which are no IOB2 tags: "
+                f"{', '.join(map(repr, sorted(missing)[:LISTED]))} is missing. Fine-tune it on the task first, and "
+                "evaluate the result.",
+                "model",
+            )
+        found = Counter(tag[2:] for sentence in records.column("tags") for tag in sentence if tag.startswith("B-"))
+        unknown = unknown_labels(records.file.filename, found, base.id, types, "entity types")
+        if unknown is not None:
+            raise UserError(unknown.code, unknown.message, "file", unknown.data)
+        said: dict[str, Any] = json.loads((base.directory / "config.json").read_text("utf-8"))
+        return cls(types, "crf" if WINDOW in said else "linear", 0.0, seed, tuple(tags))
+
     @property
     def labels(self) -> list[str]:
         """Tags in the order of their ids."""
+        if self.tags:
+            return list(self.tags)
         return ["O", *(f"{prefix}-{kind}" for kind in self.types for prefix in "BI")]
 
     @property
@@ -109,7 +138,7 @@ class TokenClassification:
     def load_model(self, base: BaseModelFiles, tell: Callable[[Log], None]) -> PreTrainedModel:
         """The body with a fresh head, unless the base has one for exactly these tags."""
         loader = trained_class(base.config) if self.head == "crf" else AutoModelForTokenClassification
-        return load_classifier(base, loader, "ForTokenClassification", self.labels, tell)
+        return load_classifier(base, loader, HEAD, self.labels, tell)
 
     def encode(self, records: Records, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Examples:
         """Windows with the places of their words' first pieces. Every word counts once, in however many windows."""
@@ -153,16 +182,38 @@ class TokenClassification:
     def score(self, records: Records, examples: Examples, predictions: Sequence[WordScores]) -> Scores:
         """Windows of a sentence are put together word by word, then decoded. `loss` is per word, without smoothing."""
         truth: list[list[str]] = records.column("tags")
-        logits = stitch([prediction.logits for prediction in predictions], examples, list(map(len, truth)))
-        labels = self.labels
-        ids = {tag: index for index, tag in enumerate(labels)}
-        chain = predictions[0].chain
-        paths = best_paths(logits, chain, labels)
-        predicted = [[labels[index] for index in path] for path in paths]
-        losses = negative_log_likelihood(logits, [[ids[tag] for tag in sentence] for sentence in truth], chain)
+        logits, paths = self._decode(truth, examples, predictions)
+        predicted = self._named(paths)
+        ids = {tag: index for index, tag in enumerate(self.labels)}
+        tags = [[ids[tag] for tag in sentence] for sentence in truth]
+        losses = negative_log_likelihood(logits, tags, predictions[0].chain)
         words = max(1, sum(map(len, truth)))
         values = entity_values(truth, predicted) | {"loss": losses / words}
         return Scores(values, entity_detail(truth, predicted, self.types, self.seed))
+
+    def outcomes(self, records: Records, examples: Examples, predictions: Sequence[WordScores]) -> Outcomes:
+        """See tag_outcomes; with a field, confidences are marginals."""
+        truth: list[list[str]] = records.column("tags")
+        logits, paths = self._decode(truth, examples, predictions)
+        certain = confidences(logits, paths, predictions[0].chain, self.labels)
+        return tag_outcomes(truth, self._named(paths), certain)
+
+    def baseline(self, records: Records) -> Baseline:
+        """No entity at all: what accuracy over words is to be compared with."""
+        truth: list[list[str]] = records.column("tags")
+        values = entity_values(truth, [["O"] * len(sentence) for sentence in truth])
+        return Baseline("no_entities", "Every word is O, outside of all entities.", values)
+
+    def _decode(
+        self, truth: Sequence[Sequence[str]], examples: Examples, predictions: Sequence[WordScores]
+    ) -> tuple[list[NDArray[np.float32]], list[list[int]]]:
+        """Logits of the words of every sentence, and the ids of its tags."""
+        logits = stitch([prediction.logits for prediction in predictions], examples, list(map(len, truth)))
+        return logits, best_paths(logits, predictions[0].chain, self.labels)
+
+    def _named(self, paths: Sequence[Sequence[int]]) -> list[list[str]]:
+        labels = self.labels
+        return [[labels[index] for index in path] for path in paths]
 
     def tuned(self, detail: Mapping[str, Any]) -> Self:
         """Nothing is tuned on the validation file."""

@@ -15,6 +15,8 @@ import numpy as np
 from nltk.tokenize import NLTKWordTokenizer
 from numpy.typing import NDArray
 
+from worker.training.metrics import resamples_of
+
 Normalization = Literal["squad", "cmrc"]
 
 PUNCTUATION = str.maketrans("", "", string.punctuation)
@@ -23,7 +25,6 @@ CHINESE = re.compile(r"[\u4e00-\u9fa5]")
 # CMRC's own list. It names the ellipsis as two characters, which a comparison character by character never meets.
 CMRC_PUNCTUATION = frozenset("-:_*^/\\~`+=，。：？！“”；’《》·、「」（）－～『』")  # noqa: RUF001
 WORDS = NLTKWordTokenizer()
-RESAMPLES = 1000
 DRAWS_PER_CHUNK = 4_000_000
 
 
@@ -68,9 +69,10 @@ def bootstrap_intervals(found: Comparison, seed: int) -> dict[str, list[float]]:
     questions = len(found.f1)
     both = np.stack([found.exact, found.f1])
     means: list[NDArray[np.float64]] = []
-    chunk = max(1, min(RESAMPLES, DRAWS_PER_CHUNK // questions))
-    for start in range(0, RESAMPLES, chunk):
-        draws = generator.integers(0, questions, (min(chunk, RESAMPLES - start), questions))
+    resamples = resamples_of(questions)
+    chunk = max(1, min(resamples, DRAWS_PER_CHUNK // questions))
+    for start in range(0, resamples, chunk):
+        draws = generator.integers(0, questions, (min(chunk, resamples - start), questions))
         means.append(both[:, draws].mean(axis=2))
     bounds = np.percentile(np.concatenate(means, axis=1), [2.5, 97.5], axis=1)
     return {name: [float(bound) for bound in bounds[:, row]] for row, name in enumerate(("exact_match", "f1"))}

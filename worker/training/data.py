@@ -1,9 +1,9 @@
 """Records in, padded batches out: prepared Parquet is tokenised once and kept in Arrow's list layout."""
 
 from collections.abc import Sequence
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, cast
+from typing import Any, Protocol, Self, cast
 
 import numpy as np
 import pyarrow as pa
@@ -31,13 +31,17 @@ class Records:
         """A column as Python values."""
         return self.table.column(name).to_pylist()
 
+    def take(self, rows: NDArray[np.int64]) -> "Records":
+        """Some records, in their order."""
+        return Records(self.split, self.file, self.table.take(pa.array(rows)))
+
     def sample(self, count: int, seed: int) -> "Records":
         """So many records at random, in their order; all of them where there are no more."""
         rows = self.table.num_rows
         if rows <= count:
             return self
         chosen = np.sort(np.random.default_rng(seed).choice(rows, count, replace=False))
-        return Records(self.split, self.file, self.table.take(pa.array(chosen)))
+        return self.take(chosen)
 
 
 def read_records(split: str, file: DataFile, run_dir: Path) -> Records:
@@ -70,6 +74,12 @@ class Ragged:
         """One row, without padding."""
         return self.values[self.offsets[index] : self.offsets[index + 1]]
 
+    def take(self, rows: NDArray[np.int64]) -> "Ragged":
+        """Some rows, in their order."""
+        parts = [self.row(int(index)) for index in rows]
+        offsets = np.concatenate([[0], np.cumsum(self.lengths[rows])]).astype(np.int64)
+        return Ragged(np.concatenate(parts) if parts else self.values[:0], offsets, self.pad)
+
     def matrix(self, rows: NDArray[np.int64], width: int, left: bool) -> NDArray[Any]:
         """Rows as a matrix [len(rows), width], padded on the right, or on the left. Integers become int64."""
         starts = self.offsets[rows]
@@ -82,13 +92,33 @@ class Ragged:
         return matrix
 
 
+class Draw(Protocol):
+    """What is decided of a batch each time it is drawn, such as which tokens are masked."""
+
+    @property
+    def redraws(self) -> bool:
+        """Whether a window has other inputs in each epoch."""
+        ...
+
+    def __call__(
+        self, inputs: dict[str, NDArray[Any]], rows: NDArray[np.int64], epoch: int | None
+    ) -> dict[str, NDArray[Any]]:
+        """Change padded `inputs` [batch, tokens] in place and return further targets, of whatever shape.
+
+        It is a function of the windows' numbers `rows` and of the epoch (None: evaluation), so that a run that was
+        stopped goes on with the same, whatever the batches.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class Examples:
     """What a forward pass sees: `count` windows of records.
 
     `inputs` are the model's token inputs by argument name, of one length a window. `targets` are whatever the task
     compares or looks up by: arrays [windows, ...], or ragged rows, padded on the right to their longest in a batch.
-    `weight` is a window's share in the loss; `record` says which record (0-based) it is a window of.
+    `weight` is a window's share in the loss; `record` says which record (0-based) it is a window of. `draw` completes a
+    batch.
     """
 
     inputs: dict[str, Ragged]
@@ -96,6 +126,7 @@ class Examples:
     weight: NDArray[np.float32]
     record: NDArray[np.int64]
     pad_left: bool
+    draw: Draw | None = None
 
     @property
     def count(self) -> int:
@@ -106,6 +137,18 @@ class Examples:
     def lengths(self) -> NDArray[np.int64]:
         """Tokens of every window."""
         return self.inputs["input_ids"].lengths
+
+    def of_records(self, records: NDArray[np.int64]) -> tuple[Self, NDArray[np.int64]]:
+        """The windows of some records, given in rising order and renumbered from 0, and which windows they are."""
+        windows = np.flatnonzero(np.isin(self.record, records))
+        targets = {
+            name: target.take(windows) if isinstance(target, Ragged) else target[windows]
+            for name, target in self.targets.items()
+        }
+        inputs = {name: ragged.take(windows) for name, ragged in self.inputs.items()}
+        numbers = np.searchsorted(records, self.record[windows])
+        part = replace(self, inputs=inputs, targets=targets, weight=self.weight[windows], record=numbers)
+        return part, windows
 
     def dense(self, name: str) -> NDArray[Any]:
         """A target that is an array."""
@@ -124,7 +167,8 @@ class Examples:
 class Batch:
     """Tensors on the device: `inputs` [batch, tokens] are the model's arguments, `weight` is [batch].
 
-    `targets` are [batch, ...], ragged ones [batch, longest]. `rows` are the windows' numbers in their `Examples`.
+    `targets` are [batch, ...], ragged ones [batch, longest], drawn ones as `Draw` says. `rows` are the windows'
+    numbers in their `Examples`.
     """
 
     inputs: dict[str, torch.Tensor]
@@ -133,8 +177,11 @@ class Batch:
     rows: NDArray[np.int64]
 
 
-def collate(examples: Examples, rows: NDArray[np.int64], device: torch.device) -> Batch:
-    """Pad to the longest of the batch; on a GPU to a multiple of 8, which tensor cores want."""
+def collate(examples: Examples, rows: NDArray[np.int64], device: torch.device, epoch: int | None = None) -> Batch:
+    """Pad to the longest of the batch; on a GPU to a multiple of 8, which tensor cores want.
+
+    `epoch` is that of training; None in evaluation.
+    """
     lengths = examples.lengths[rows]
     width = int(lengths.max())
     if device.type != "cpu":
@@ -143,9 +190,12 @@ def collate(examples: Examples, rows: NDArray[np.int64], device: torch.device) -
     mask = columns >= (width - lengths)[:, None] if examples.pad_left else columns < lengths[:, None]
     inputs = {name: ragged.matrix(rows, width, examples.pad_left) for name, ragged in examples.inputs.items()}
     inputs["attention_mask"] = mask.astype(np.int64)
+    targets = {name: _rows_of(target, rows) for name, target in examples.targets.items()}
+    if examples.draw is not None:
+        targets |= examples.draw(inputs, rows, epoch)
     return Batch(
         inputs={name: _to_device(array, device) for name, array in inputs.items()},
-        targets={name: _to_device(_rows_of(target, rows), device) for name, target in examples.targets.items()},
+        targets={name: _to_device(target, device) for name, target in targets.items()},
         weight=_to_device(examples.weight[rows], device),
         rows=rows,
     )

@@ -8,7 +8,7 @@ from numpy.typing import NDArray
 from seqeval.metrics.v1 import precision_recall_fscore_support
 from seqeval.scheme import IOB2
 
-from worker.training.metrics import CELLS_PER_CHUNK, RESAMPLES, ZERO
+from worker.training.metrics import CELLS_PER_CHUNK, ZERO, divide, resamples_of
 
 Tags = Sequence[Sequence[str]]
 
@@ -42,7 +42,7 @@ def entity_values(truth: Tags, predicted: Tags) -> dict[str, float]:
 
 
 def entity_detail(truth: Tags, predicted: Tags, types: Sequence[str], seed: int) -> dict[str, Any]:
-    """`labels` (the types), `per_class` (precision, recall, f1, support) and `intervals` of f1, precision, recall."""
+    """`labels` (the types), `per_class` (precision, recall, f1, support), `intervals` of all metrics but the loss."""
     rows: dict[str, tuple[float, ...]] = {}
     found = sorted({kind for tags in (*truth, *predicted) for kind, *_ in entities(tags)})
     if found:
@@ -59,7 +59,12 @@ def entity_detail(truth: Tags, predicted: Tags, types: Sequence[str], seed: int)
                 "support": int(support),
             }
         )
-    return {"labels": list(types), "per_class": per_class, "intervals": _intervals(truth, predicted, seed)}
+    return {
+        "labels": list(types),
+        "per_class": per_class,
+        "intervals": _intervals(truth, predicted, types, seed),
+        "resamples": resamples_of(len(truth)),
+    }
 
 
 def _scores(truth: Tags, predicted: Tags, average: str | None) -> tuple[Any, Any, Any, Any]:
@@ -72,31 +77,40 @@ def _scores(truth: Tags, predicted: Tags, average: str | None) -> tuple[Any, Any
     )
 
 
-def _intervals(truth: Tags, predicted: Tags, seed: int) -> dict[str, list[float]]:
+def _intervals(truth: Tags, predicted: Tags, types: Sequence[str], seed: int) -> dict[str, list[float]]:
     """95 % percentile bootstrap intervals (Efron 1979) over sentences.
 
     Sentences with the same counts are alike, so drawing n of them is a multinomial draw over the different ones.
     """
-    pairs = [(set(entities(one)), set(entities(other))) for one, other in zip(truth, predicted, strict=True)]
-    counts = np.array([(len(gold & guess), len(guess), len(gold)) for gold, guess in pairs], dtype=np.float64)
-    alike, numbers = np.unique(counts.reshape(-1, 3), axis=0, return_counts=True)
-    total = int(numbers.sum())
-    if total == 0:
+    if not truth:
         return {}
+    # Of each sentence: hits, guessed and gold entities of every type, right words and words.
+    places = {kind: index for index, kind in enumerate(types)}
+    counts = np.zeros((len(truth), 3 * len(types) + 2))
+    for row, (one, other) in enumerate(zip(truth, predicted, strict=True)):
+        gold, guess = set(entities(one)), set(entities(other))
+        for column, found in enumerate((gold & guess, guess, gold)):
+            for kind, *_ in found:
+                counts[row, column * len(types) + places[kind]] += 1
+        counts[row, -2:] = sum(a == b for a, b in zip(one, other, strict=True)), len(one)
+    alike, numbers = np.unique(counts, axis=0, return_counts=True)
+    total = int(numbers.sum())
     generator = np.random.default_rng(seed)
-    chunk = max(1, min(RESAMPLES, CELLS_PER_CHUNK // len(numbers)))
+    resamples = resamples_of(total)
+    chunk = max(1, min(resamples, CELLS_PER_CHUNK // max(alike.shape)))
     sums: list[NDArray[np.float64]] = []
-    for start in range(0, RESAMPLES, chunk):
-        draws = generator.multinomial(total, numbers / total, size=min(chunk, RESAMPLES - start))
+    for start in range(0, resamples, chunk):
+        draws = generator.multinomial(total, numbers / total, size=min(chunk, resamples - start))
         sums.append(draws @ alike)
-    hits, guessed, gold = np.concatenate(sums).T
+    drawn = np.concatenate(sums)
+    hits, guessed, gold = np.split(drawn[:, :-2], 3, axis=1)
+    of_types = divide(2 * hits, guessed + gold)
+    hits_of_all, guessed_of_all, gold_of_all = (part.sum(axis=1) for part in (hits, guessed, gold))
     samples = {
-        "f1": _ratio(2 * hits, guessed + gold),
-        "precision": _ratio(hits, guessed),
-        "recall": _ratio(hits, gold),
+        "f1": divide(2 * hits_of_all, guessed_of_all + gold_of_all),
+        "precision": divide(hits_of_all, guessed_of_all),
+        "recall": divide(hits_of_all, gold_of_all),
+        "f1_macro": divide(of_types.sum(axis=1), (guessed + gold > 0).sum(axis=1)),
+        "accuracy": divide(drawn[:, -2], drawn[:, -1]),
     }
     return {name: [float(bound) for bound in np.percentile(values, [2.5, 97.5])] for name, values in samples.items()}
-
-
-def _ratio(part: NDArray[np.float64], whole: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.divide(part, whole, out=np.zeros_like(part), where=whole > 0)

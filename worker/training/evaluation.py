@@ -16,6 +16,7 @@ from worker.training.sampler import evaluation_batches
 
 PHASE_INTERVAL_S = 1.0
 TOKENS_PER_BATCH = {"cpu": 4096, "cuda": 65536}
+SLOWER = 8  # so much smaller are batches where predicting is slow: between them lie the stop and the signs of life
 
 
 def evaluate(
@@ -27,27 +28,8 @@ def evaluate(
     stop: threading.Event,
     emit: Callable[[Event], None],
 ) -> Scores:
-    """Scores of the split; leaves the model in training mode. Raises StoppedError as soon as `stop` is set.
-
-    Tells how far it is every second: a long evaluation is progress too.
-    """
-    predictions: list[Any] = [None] * examples.count
-    done, told_at = 0, now()
-    model.eval()
-    try:
-        with torch.inference_mode():
-            for rows in evaluation_batches(examples.lengths, TOKENS_PER_BATCH.get(device.type, 16384)):
-                if stop.is_set():
-                    raise StoppedError
-                for row, prediction in zip(rows, task.predict(model, collate(examples, rows, device)), strict=True):
-                    predictions[row] = prediction
-                done += len(rows)
-                if now() - told_at >= PHASE_INTERVAL_S:
-                    emit(Phase(f"evaluating {records.split}", done, examples.count))
-                    told_at = now()
-    finally:
-        model.train()
-    scores = task.score(records, examples, predictions)
+    """Scores of the split; leaves the model in training mode. Raises StoppedError as soon as `stop` is set."""
+    scores = task.score(records, examples, predict(task, model, device, records, examples, stop, emit))
     if broken := [name for name, value in scores.values.items() if not math.isfinite(value)]:
         raise UserError(
             "loss_not_finite",
@@ -56,6 +38,40 @@ def evaluate(
             "hyperparameters.learning_rate",
         )
     return scores
+
+
+def predict(
+    task: Task,
+    model: torch.nn.Module,
+    device: torch.device,
+    records: Records,
+    examples: Examples,
+    stop: threading.Event,
+    emit: Callable[[Event], None],
+) -> list[Any]:
+    """What `score` needs of every window; leaves the model in training mode. Raises StoppedError once `stop` is set.
+
+    Tells how far it is every second: a long evaluation is progress too.
+    """
+    predictions: list[Any] = [None] * examples.count
+    done, began, told_at = 0, now(), now()
+    model.eval()
+    try:
+        with torch.inference_mode():
+            tokens = TOKENS_PER_BATCH.get(device.type, 16384) // (1 if task.evaluation_rows is None else SLOWER)
+            for rows in evaluation_batches(examples.lengths, tokens):
+                if stop.is_set():
+                    raise StoppedError
+                for row, prediction in zip(rows, task.predict(model, collate(examples, rows, device)), strict=True):
+                    predictions[row] = prediction
+                done += len(rows)
+                if now() - told_at >= PHASE_INTERVAL_S:
+                    told_at = now()
+                    left_s = (told_at - began) * (examples.count - done) / done
+                    emit(Phase(f"evaluating {records.split}", done, examples.count, left_s))
+    finally:
+        model.train()
+    return predictions
 
 
 def rank(metric: str, values: dict[str, float], *, lower_is_better: bool) -> tuple[float, float]:

@@ -18,6 +18,7 @@ from app.catalog.tasks import TaskSpec
 from worker.protocol import Log
 from worker.training.data import Batch, Examples, Records
 from worker.training.encoder import BaseModelFiles
+from worker.training.outcomes import Baseline, Outcomes
 
 
 @dataclass(frozen=True)
@@ -50,6 +51,16 @@ class Task(Protocol):
         seed: int,
     ) -> Self:
         """Learn labels from `train` and check every split. Raises UserError for data that cannot be trained on."""
+        ...
+
+    @classmethod
+    def from_artifact(cls, options: BaseModel, base: BaseModelFiles, records: Records, *, seed: int) -> Self:
+        """The task as the directory of a trained model records it, to score `records`.
+
+        Labels, thresholds and the like come from the directory, whatever it says beats `options`, and `load_model` then
+        keeps its head. Raises UserError: a model without the head (param `model`), records that it cannot be scored on,
+        such as those with labels that it does not know (param `file`).
+        """
         ...
 
     @property
@@ -97,6 +108,14 @@ class Task(Protocol):
 
     def score(self, records: Records, examples: Examples, predictions: Sequence[Any]) -> Scores:
         """Metrics of a split; `predictions` are in the order of `examples`. What is tuned, is on `validation`."""
+        ...
+
+    def outcomes(self, records: Records, examples: Examples, predictions: Sequence[Any]) -> Outcomes:
+        """What was predicted of every record, and the statistics that comparisons draw from; arguments as `score`."""
+        ...
+
+    def baseline(self, records: Records) -> Baseline | None:
+        """The scores of an answer that needs no model, such as the most frequent label; None where there is none."""
         ...
 
     def tuned(self, detail: Mapping[str, Any]) -> Self:

@@ -8,6 +8,8 @@ from numpy.typing import NDArray
 from sklearn.metrics import accuracy_score, confusion_matrix, precision_recall_fscore_support
 
 RESAMPLES = 1000
+DRAWN_ROWS = 50_000_000  # beyond it there are fewer resamples, and never fewer than 200
+FEWEST_RESAMPLES = 200
 ZERO: Any = 0.0  # scikit-learn annotates zero_division as text and documents a number
 CELLS_PER_CHUNK = 4_000_000  # int64 cells of resampled confusion matrices held at once: 32 MB
 
@@ -33,7 +35,7 @@ def classification_values(truth: NDArray[np.int64], predicted: NDArray[np.int64]
 def classification_detail(
     truth: NDArray[np.int64], predicted: NDArray[np.int64], labels: Sequence[str], seed: int
 ) -> dict[str, Any]:
-    """`labels`, `per_class` (precision, recall, f1, support), `confusion_matrix` [truth][predicted] and `intervals`."""
+    """`labels`, `per_class` (precision, recall, f1, support), `confusion_matrix` [truth][predicted], `intervals`."""
     ids = np.arange(len(labels))
     matrix = np.asarray(confusion_matrix(truth, predicted, labels=ids), dtype=np.int64)
     columns = precision_recall_fscore_support(truth, predicted, labels=ids, zero_division=ZERO)
@@ -46,13 +48,14 @@ def classification_detail(
         ],
         "confusion_matrix": matrix.tolist(),
         "intervals": bootstrap_intervals(matrix, seed),
+        "resamples": RESAMPLES,
     }
 
 
 def bootstrap_intervals(matrix: NDArray[np.int64], seed: int) -> dict[str, list[float]]:
-    """95 % percentile bootstrap intervals (Efron 1979) of accuracy and f1_macro, from a confusion matrix.
+    """95 % percentile bootstrap intervals (Efron 1979) of every metric but the loss, from a confusion matrix.
 
-    Drawing n rows with replacement is a multinomial draw over the matrix's cells, and both metrics are functions of the
+    Drawing n rows with replacement is a multinomial draw over the matrix's cells, and the metrics are functions of the
     matrix: the result is that of resampling rows, at a cost that does not grow with them.
     """
     truth, predicted = np.nonzero(matrix)
@@ -63,17 +66,33 @@ def bootstrap_intervals(matrix: NDArray[np.int64], seed: int) -> dict[str, list[
     # One-hot maps from occupied cells to classes, so that a chunk's row and column sums are two products.
     is_truth, is_predicted = np.eye(classes)[truth], np.eye(classes)[predicted]
     right = truth == predicted
-    accuracies: list[NDArray[np.float64]] = []
-    f1_means: list[NDArray[np.float64]] = []
+    samples: dict[str, list[NDArray[np.float64]]] = {}
     chunk = max(1, min(RESAMPLES, CELLS_PER_CHUNK // len(counts)))
     for start in range(0, RESAMPLES, chunk):
         draws = generator.multinomial(total, counts / total, size=min(chunk, RESAMPLES - start))
         hits = draws[:, right] @ is_truth[right]
-        occurrences = draws @ is_truth + draws @ is_predicted  # 2 TP + FP + FN
-        f1 = np.divide(2 * hits, occurrences, out=np.zeros_like(hits), where=occurrences > 0)
-        accuracies.append(draws[:, right].sum(axis=1) / total)
-        f1_means.append(f1.sum(axis=1) / (occurrences > 0).sum(axis=1))
+        of_truth, of_predicted = draws @ is_truth, draws @ is_predicted
+        scores = {
+            "precision": divide(hits, of_predicted),
+            "recall": divide(hits, of_truth),
+            "f1": divide(2 * hits, of_truth + of_predicted),
+        }
+        occurring = (of_truth + of_predicted > 0).sum(axis=1)
+        samples.setdefault("accuracy", []).append(draws[:, right].sum(axis=1) / total)
+        for name, of_classes in scores.items():
+            samples.setdefault(f"{name}_macro", []).append(of_classes.sum(axis=1) / occurring)
+            samples.setdefault(f"{name}_weighted", []).append((of_classes * of_truth).sum(axis=1) / total)
     return {
-        name: [float(bound) for bound in np.percentile(np.concatenate(samples), [2.5, 97.5])]
-        for name, samples in (("accuracy", accuracies), ("f1_macro", f1_means))
+        name: [float(bound) for bound in np.percentile(np.concatenate(found), [2.5, 97.5])]
+        for name, found in samples.items()
     }
+
+
+def resamples_of(rows: int) -> int:
+    """How many resamples are drawn where their cost grows with the rows."""
+    return max(FEWEST_RESAMPLES, min(RESAMPLES, DRAWN_ROWS // max(1, rows)))
+
+
+def divide(part: NDArray[Any], whole: NDArray[Any]) -> NDArray[np.float64]:
+    """The quotient; 0 where it does not exist."""
+    return np.divide(part, whole, out=np.zeros(np.shape(part)), where=whole > 0)

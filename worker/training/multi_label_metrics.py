@@ -13,7 +13,7 @@ from sklearn.metrics import (
     precision_recall_fscore_support,
 )
 
-from worker.training.metrics import CELLS_PER_CHUNK, RESAMPLES, ZERO
+from worker.training.metrics import CELLS_PER_CHUNK, ZERO, divide, resamples_of
 
 Labels = NDArray[np.bool_]
 
@@ -66,11 +66,12 @@ def multi_label_detail(
             for label, threshold, table, precision, recall, f1, support in rows
         ],
         "intervals": bootstrap_intervals(truth, predicted, seed),
+        "resamples": resamples_of(len(truth)),
     }
 
 
 def bootstrap_intervals(truth: Labels, predicted: Labels, seed: int) -> dict[str, list[float]]:
-    """95 % percentile bootstrap intervals (Efron 1979) of accuracy, f1_micro and f1_macro, over texts.
+    """95 % percentile bootstrap intervals (Efron 1979) of every metric but the loss, over texts.
 
     Texts with the same labels and predictions are alike, so drawing n of them is a multinomial draw over the different
     ones.
@@ -79,25 +80,34 @@ def bootstrap_intervals(truth: Labels, predicted: Labels, seed: int) -> dict[str
     _, first, numbers = np.unique(np.packbits(both, axis=1), axis=0, return_index=True, return_counts=True)
     truth, predicted = truth[first], predicted[first]
     right = (truth == predicted).all(axis=1)
-    hits_of, marks_of = (
-        csr_array((truth & predicted).astype(np.float64)),
-        csr_array(truth.astype(np.float64) + predicted),
+    wrong = (truth != predicted).mean(axis=1)
+    hits_of, truth_of, predicted_of = (
+        csr_array(marks.astype(np.float64)) for marks in (truth & predicted, truth, predicted)
     )
     total = int(numbers.sum())
+    resamples = resamples_of(total)
     generator = np.random.default_rng(seed)
-    samples: dict[str, list[NDArray[np.float64]]] = {"accuracy": [], "f1_micro": [], "f1_macro": []}
-    chunk = max(1, min(RESAMPLES, CELLS_PER_CHUNK // max(len(numbers), truth.shape[1])))
-    for start in range(0, RESAMPLES, chunk):
-        draws = generator.multinomial(total, numbers / total, size=min(chunk, RESAMPLES - start)).astype(np.float64)
-        hits, marks = draws @ hits_of, draws @ marks_of  # marks: 2 TP + FP + FN
-        samples["accuracy"].append(draws[:, right].sum(axis=1) / total)
-        samples["f1_micro"].append(_f1(hits.sum(axis=1), marks.sum(axis=1)))
-        samples["f1_macro"].append(_f1(hits, marks).mean(axis=1))
+    samples: dict[str, list[NDArray[np.float64]]] = {}
+    chunk = max(1, min(resamples, CELLS_PER_CHUNK // max(len(numbers), truth.shape[1])))
+    for start in range(0, resamples, chunk):
+        draws = generator.multinomial(total, numbers / total, size=min(chunk, resamples - start)).astype(np.float64)
+        products = (draws @ hits_of, draws @ truth_of, draws @ predicted_of)
+        hits, of_truth, of_predicted = (np.asarray(product, dtype=np.float64) for product in products)
+        drawn = {"accuracy": draws[:, right].sum(axis=1) / total, "hamming_loss": draws @ wrong / total}
+        gold = of_truth.sum(axis=1)
+        quotients: dict[str, tuple[NDArray[np.float64], NDArray[np.float64]]] = {
+            "precision": (hits, of_predicted),
+            "recall": (hits, of_truth),
+            "f1": (2 * hits, of_truth + of_predicted),
+        }
+        for name, (part, whole) in quotients.items():
+            of_labels = divide(part, whole)
+            drawn[f"{name}_micro"] = divide(part.sum(axis=1), whole.sum(axis=1))
+            drawn[f"{name}_macro"] = of_labels.mean(axis=1)
+            drawn[f"{name}_weighted"] = divide((of_labels * of_truth).sum(axis=1), gold)
+        for name, values in drawn.items():
+            samples.setdefault(name, []).append(values)
     return {
         name: [float(bound) for bound in np.percentile(np.concatenate(found), [2.5, 97.5])]
         for name, found in samples.items()
     }
-
-
-def _f1(hits: NDArray[np.float64], marks: NDArray[np.float64]) -> NDArray[np.float64]:
-    return np.divide(2 * hits, marks, out=np.zeros_like(hits), where=marks > 0)

@@ -7,11 +7,9 @@ from numpy.typing import NDArray
 from scipy.stats import pearsonr, spearmanr
 from sklearn.metrics import mean_absolute_error, mean_squared_error, r2_score
 
-from worker.training.metrics import RESAMPLES
+from worker.training.metrics import resamples_of
 
 Numbers = NDArray[np.float64]
-DRAWN_ROWS = 50_000_000  # beyond it there are fewer resamples, and never fewer than 200
-FEWEST_RESAMPLES = 200
 
 
 def regression_values(truth: Numbers, predicted: Numbers) -> dict[str, float]:
@@ -33,17 +31,18 @@ def regression_values(truth: Numbers, predicted: Numbers) -> dict[str, float]:
 
 
 def regression_detail(truth: Numbers, predicted: Numbers, seed: int) -> dict[str, Any]:
-    """`rows`, the distributions of `truth` and `predicted`, and `intervals`."""
+    """`rows`, the distributions of `truth` and `predicted`, `intervals` and the `resamples` they come from."""
     return {
         "rows": len(truth),
         "truth": _distribution(truth),
         "predicted": _distribution(predicted),
         "intervals": bootstrap_intervals(truth, predicted, seed),
+        "resamples": resamples_of(len(truth)),
     }
 
 
 def bootstrap_intervals(truth: Numbers, predicted: Numbers, seed: int) -> dict[str, list[float]]:
-    """95 % percentile bootstrap intervals (Efron 1979) of mse, mae, and, where numbers differ, of the correlations.
+    """95 % percentile bootstrap intervals (Efron 1979) of the errors and, where numbers differ, R² and correlations.
 
     Rows are drawn with replacement. Ranks are taken anew in every resample, from counts of the sorted numbers.
     """
@@ -53,11 +52,16 @@ def bootstrap_intervals(truth: Numbers, predicted: Numbers, seed: int) -> dict[s
     squared, absolute = errors**2, np.abs(errors)
     correlated = _differ(truth) and _differ(predicted)
     (_, of_truth), (_, of_predicted) = (np.unique(values, return_inverse=True) for values in (truth, predicted))
-    samples: dict[str, list[float]] = {"mse": [], "mae": []} | ({"pearson": [], "spearman": []} if correlated else {})
-    for _ in range(max(FEWEST_RESAMPLES, min(RESAMPLES, DRAWN_ROWS // rows))):
+    names = ("mse", "mae", "rmse", *(("r2",) if _differ(truth) else ()))
+    samples: dict[str, list[float]] = {name: [] for name in (*names, *(("pearson", "spearman") if correlated else ()))}
+    for _ in range(resamples_of(rows)):
         drawn = generator.integers(0, rows, rows)
         samples["mse"].append(float(squared[drawn].mean()))
         samples["mae"].append(float(absolute[drawn].mean()))
+        samples["rmse"].append(samples["mse"][-1] ** 0.5)
+        if "r2" in samples:
+            spread = float(truth[drawn].var())
+            samples["r2"].append(1 - samples["mse"][-1] / spread if spread > 0 else 0.0)
         if correlated:
             samples["pearson"].append(_correlation(truth[drawn], predicted[drawn]))
             ranks = _ranks(of_truth[drawn]), _ranks(of_predicted[drawn])

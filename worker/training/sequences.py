@@ -63,6 +63,37 @@ def negative_log_likelihood(sentences: Logits, tags: Sequence[Sequence[int]], ch
     return total
 
 
+def confidences(
+    sentences: Logits, paths: Sequence[Sequence[int]], chain: Chain | None, labels: Sequence[str]
+) -> list[list[float]]:
+    """The probability of every word's tag: its marginal among all legal sequences, or by itself without a field."""
+    found: list[list[float]] = [[] for _ in sentences]
+    for rows, logits, mask in _batches(sentences):
+        scores = logits if chain is None else _marginal_scores(logits, mask, chain, labels)
+        tags = torch.zeros(mask.shape, dtype=torch.long)
+        for index, row in enumerate(rows):
+            tags[index, : len(paths[row])] = torch.tensor(paths[row], dtype=torch.long)
+        chosen = scores.softmax(dim=2).gather(2, tags[:, :, None])[:, :, 0].tolist()
+        for row, of_words in zip(rows, chosen, strict=True):
+            found[row] = of_words[: len(sentences[row])]
+    return found
+
+
+def _marginal_scores(logits: torch.Tensor, mask: torch.Tensor, chain: Chain, labels: Sequence[str]) -> torch.Tensor:
+    """Logarithms of the words' marginals, up to a constant for each word (forward-backward); as `logits`."""
+    no_start, no_step = illegal_transitions(tuple(labels))
+    start, step = chain.start.masked_fill(no_start, FORBIDDEN), chain.step.masked_fill(no_step, FORBIDDEN)
+    words = logits.shape[1]
+    forward = [start + logits[:, 0]]
+    for word in range(1, words):
+        forward.append(torch.logsumexp(forward[-1][:, :, None] + step, dim=1) + logits[:, word])
+    backward = [chain.end.expand_as(logits[:, 0])]
+    for word in range(words - 1, 0, -1):
+        following = torch.logsumexp(step + (logits[:, word] + backward[-1])[:, None, :], dim=2)
+        backward.append(torch.where(mask[:, word, None], following, chain.end))
+    return torch.stack(forward, dim=1) + torch.stack(backward[::-1], dim=1)
+
+
 def _field(chain: Chain) -> CRF:
     field = CRF(len(chain.start), batch_first=True)
     parameters = {"start_transitions": chain.start, "transitions": chain.step, "end_transitions": chain.end}

@@ -5,12 +5,13 @@ from transformers import AutoModelForSequenceClassification, BertConfig
 
 from app.catalog.methods import METHODS
 from app.catalog.tasks import TASKS
+from worker.evaluation import run as evaluation
 from worker.training import run
 from worker.training.device import fast_precision
 from worker.training.interfaces import task_class
 from worker.training.method import method_class
 
-PRELOADED = (run,)
+PRELOADED = (run, evaluation)
 
 
 def warm_up() -> None:

@@ -37,7 +37,7 @@ Metadata = Annotated[
 ]
 
 
-def _task_options() -> Any:
+def task_options() -> Any:
     """The options of every task of the catalogue, told apart by `type`."""
     options = tuple(spec.options for spec in TASKS.values())
     union: Any = reduce(or_, options)
@@ -118,7 +118,7 @@ class JobCreate(RequestModel):
         json_schema_extra={"deprecated": True},
         description="Old place of `method.supervised.hyperparameters`.",
     )
-    task: Annotated[BaseModel | None, Derived(_task_options() | None)] = Field(
+    task: Annotated[BaseModel | None, Derived(task_options() | None)] = Field(
         default=None,
         description="The task with its options; left out: the one the training file was uploaded for, or looks like.",
     )
@@ -202,11 +202,16 @@ class JobListQuery(RequestModel):
     @model_validator(mode="before")
     @classmethod
     def _gather_metadata(cls, query: dict[str, Any]) -> dict[str, Any]:
-        pairs = {match[1]: value for name, value in query.items() if (match := METADATA_PAIR.fullmatch(name))}
-        rest = {name: value for name, value in query.items() if not METADATA_PAIR.fullmatch(name)}
-        if rest.get("metadata") == "null":
-            rest["metadata"] = {}
-        return rest | ({"metadata": pairs} if pairs else {})
+        return gather_metadata(query)
+
+
+def gather_metadata(query: dict[str, Any]) -> dict[str, Any]:
+    """A query with its `metadata[key]=value` as one mapping; `metadata=null` is the empty one."""
+    pairs = {match[1]: value for name, value in query.items() if (match := METADATA_PAIR.fullmatch(name))}
+    rest = {name: value for name, value in query.items() if not METADATA_PAIR.fullmatch(name)}
+    if rest.get("metadata") == "null":
+        rest["metadata"] = {}
+    return rest | ({"metadata": pairs} if pairs else {})
 
 
 class PageQuery(RequestModel):

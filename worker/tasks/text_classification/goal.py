@@ -9,8 +9,11 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
 from worker.training.data import Batch, Ragged, Records
+from worker.training.encoder import BaseModelFiles
 from worker.training.interfaces import Objective, Scores
+from worker.training.outcomes import Baseline, Outcomes
 
+HEAD = "ForSequenceClassification"  # how the classes of Transformers end that have the head
 LISTED = 10  # labels or rows a message names before it says "and N more"
 
 
@@ -29,6 +32,11 @@ class Goal(Protocol):
     @classmethod
     def from_records(cls, splits: Mapping[str, Records], training: Training) -> Self:
         """Learn from `train` and check every split. Raises UserError for data that cannot be trained on."""
+        ...
+
+    @classmethod
+    def from_artifact(cls, base: BaseModelFiles, records: Records, seed: int) -> Self:
+        """As Task.from_artifact."""
         ...
 
     @property
@@ -64,6 +72,14 @@ class Goal(Protocol):
 
     def score(self, records: Records, logits: NDArray[Any]) -> Scores:
         """Metrics of a split; `logits` are [records, outputs]."""
+        ...
+
+    def outcomes(self, records: Records, logits: NDArray[Any]) -> Outcomes:
+        """As Task.outcomes; `logits` are [records, outputs]."""
+        ...
+
+    def baseline(self, records: Records) -> Baseline | None:
+        """As Task.baseline."""
         ...
 
     def tuned(self, detail: Mapping[str, Any]) -> Self:

@@ -1,7 +1,9 @@
 """Checks that goals with labels share."""
 
+from collections import Counter
 from collections.abc import Iterable, Mapping, Sequence
 
+from app.catalog.unknown_labels import unknown_labels
 from worker.tasks.text_classification.goal import LISTED, listed
 from worker.training.data import Records
 from worker.training.failures import UserError
@@ -27,6 +29,13 @@ def refuse_unseen(split: str, records: Records, labels_of: Iterable[Sequence[str
         f"{split}_file",
         {"labels": first_row, "allowed": list(seen), "line": next(iter(first_row.values()))},
     )
+
+
+def refuse_unknown(records: Records, labels: Iterable[str], model: str, known: Sequence[str]) -> None:
+    """Raise UserError where a file to evaluate on has labels that the model does not know; `labels` are all of it."""
+    found = unknown_labels(records.file.filename, Counter(labels), model, known)
+    if found is not None:
+        raise UserError(found.code, found.message, "file", found.data)
 
 
 def weight_of_each(asked: Mapping[str, float], labels: Sequence[str]) -> list[float]:

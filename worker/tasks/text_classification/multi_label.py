@@ -13,14 +13,22 @@ from scipy.special import expit
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from worker.tasks.text_classification.goal import Training
-from worker.tasks.text_classification.labels import refuse_unseen, weight_of_each
+from app.catalog.measures import Measure
+from worker.tasks.text_classification.goal import HEAD, Training, listed
+from worker.tasks.text_classification.labels import refuse_unknown, refuse_unseen, weight_of_each
 from worker.training.data import Batch, Ragged, Records
+from worker.training.encoder import BaseModelFiles, trained_head
 from worker.training.failures import UserError
 from worker.training.interfaces import Objective, Scores
 from worker.training.multi_label_metrics import multi_label_detail, multi_label_values
+from worker.training.outcomes import PROBABILITIES, Baseline, Outcomes, calibrate
 from worker.training.thresholds import UNTUNED, tune_thresholds
 
+MEASURES = (
+    Measure(name="f1_micro", form="f1", columns=("hits", "guessed", "gold")),
+    Measure(name="accuracy", form="mean", columns=("right",)),
+    Measure(name="hamming_loss", form="mean", columns=("wrong_share",), lower_is_better=True),
+)
 NO_LABEL = -1  # fills up rows of label ids
 
 
@@ -49,6 +57,14 @@ class MultiLabel:
             refuse_unseen(split, records, records.column("label"), labels)
         weights = _label_weights(training.class_weights, labels, counts, len(rows))
         return cls(labels, weights, training.label_smoothing, training.seed, (UNTUNED,) * len(labels))
+
+    @classmethod
+    def from_artifact(cls, base: BaseModelFiles, records: Records, seed: int) -> Self:
+        """Labels are those of the head; a model that names no thresholds gives labels from a half on."""
+        labels = tuple(trained_head(base, HEAD, "text-classification"))
+        refuse_unknown(records, chain.from_iterable(records.column("label")), base.id, labels)
+        tuned: Mapping[str, float] = getattr(base.config, "thresholds", None) or {}
+        return cls(labels, None, 0.0, seed, tuple(float(tuned.get(label, UNTUNED)) for label in labels))
 
     @property
     def outputs(self) -> list[str]:
@@ -109,6 +125,45 @@ class MultiLabel:
         losses = np.logaddexp(0, logits) - truth * logits
         values = multi_label_values(truth, predicted) | {"loss": float(losses.mean())}
         return Scores(values, multi_label_detail(truth, predicted, self.label_names, thresholds, self.seed))
+
+    def outcomes(self, records: Records, logits: NDArray[np.float64]) -> Outcomes:
+        """`confidence` is the lowest probability, over labels, of the decision that was taken."""
+        truth = self._truth(records)
+        probabilities: NDArray[np.float64] = expit(logits)
+        predicted = probabilities >= np.array(self.thresholds)
+        of_decisions = np.where(predicted, probabilities, 1 - probabilities)
+        every = len(self.label_names) <= PROBABILITIES
+        rows: list[dict[str, Any]] = []
+        for row, marks in enumerate(truth | predicted):
+            shown = range(len(self.label_names)) if every else np.flatnonzero(marks).tolist()
+            rows.append(
+                {
+                    "target": [self.label_names[index] for index in np.flatnonzero(truth[row])],
+                    "prediction": [self.label_names[index] for index in np.flatnonzero(predicted[row])],
+                    "correct": bool((truth[row] == predicted[row]).all()),
+                    "confidence": float(of_decisions[row].min()),
+                    "probabilities": {self.label_names[index]: float(probabilities[row, index]) for index in shown},
+                }
+            )
+        statistics = {
+            "right": (truth == predicted).all(axis=1),
+            "hits": (truth & predicted).sum(axis=1),
+            "guessed": predicted.sum(axis=1),
+            "gold": truth.sum(axis=1),
+            "wrong_share": (truth != predicted).mean(axis=1),
+        }
+        calibration = calibrate(probabilities.ravel(), truth.ravel(), "probabilities of labels")
+        return Outcomes(rows, statistics, MEASURES, gold=("gold",), right="right", calibration=calibration)
+
+    def baseline(self, records: Records) -> Baseline:
+        """The set of labels that most of the file's texts have."""
+        truth = self._truth(records)
+        sets, counts = np.unique(truth, axis=0, return_counts=True)
+        most = sets[counts.argmax()]
+        names = [self.label_names[index] for index in np.flatnonzero(most)]
+        values = multi_label_values(truth, np.broadcast_to(most, truth.shape).copy())
+        shown = f"the labels {listed(names)}" if names else "no label"
+        return Baseline("majority", f"Every text has {shown}, the file's most frequent set of labels.", values)
 
     def tuned(self, detail: Mapping[str, Any]) -> Self:
         """With the thresholds of the chosen weights on validation."""

@@ -10,13 +10,27 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel
 
-from worker.tasks.text_classification.goal import LISTED, Training
+from app.catalog.measures import Measure
+from worker.tasks.text_classification.goal import HEAD, LISTED, Training
 from worker.training.data import Batch, Records
+from worker.training.encoder import BaseModelFiles, trained_head
 from worker.training.failures import UserError
 from worker.training.interfaces import Objective, Scores
+from worker.training.outcomes import Baseline, Outcomes
 from worker.training.regression_metrics import regression_detail, regression_values
 from worker.training.scaled_output import scale_output
 
+TARGETS = "regression_targets"  # what the configuration tells of the numbers that the model was trained on
+CORRELATIONS = (
+    Measure(name="spearman", form="spearman", columns=("truth", "predicted")),
+    Measure(name="pearson", form="pearson", columns=("truth", "predicted")),
+    Measure(name="r2", form="r2", columns=("truth", "predicted")),
+)
+ERRORS = (
+    Measure(name="mse", form="mean", columns=("squared",), lower_is_better=True),
+    Measure(name="mae", form="mean", columns=("absolute",), lower_is_better=True),
+    Measure(name="rmse", form="root_mean", columns=("squared",), lower_is_better=True),
+)
 LARGEST = 1e30  # its square is still a number in single precision
 SMALLEST_SPREAD = 1e-5  # of the largest number: single precision has seven digits
 
@@ -31,6 +45,7 @@ class Regression:
     mean: float
     standard_deviation: float
     seed: int
+    output: str = "score"
 
     @classmethod
     def from_records(cls, splits: Mapping[str, Records], training: Training) -> Self:
@@ -41,6 +56,21 @@ class Regression:
         numbers = _numbers(splits["train"])
         return cls(float(numbers.mean()), float(numbers.std()), training.seed)
 
+    @classmethod
+    def from_artifact(cls, base: BaseModelFiles, records: Records, seed: int) -> Self:
+        """The spread of the numbers it was trained on is in the configuration of our models; of others it is 1."""
+        outputs = trained_head(base, HEAD, "text-classification")
+        if len(outputs) != 1:
+            raise UserError(
+                "model_of_other_variant",
+                f"Model {base.id!r} has {len(outputs)} outputs, and a model for regression has one. Evaluate one that "
+                "was trained for regression, or give a file with labels.",
+                "model",
+            )
+        _check_numbers("test", records)
+        known: Mapping[str, float] = getattr(base.config, TARGETS, None) or {}
+        return cls(known.get("mean", 0.0), known.get("standard_deviation", 1.0), seed, outputs[0])
+
     @property
     def scale(self) -> float:
         """The spread as a power of two: by these, weights are multiplied and divided without rounding."""
@@ -49,7 +79,7 @@ class Regression:
     @property
     def outputs(self) -> list[str]:
         """Transformers wants a name for it."""
-        return ["score"]
+        return [self.output]
 
     @property
     def labels(self) -> list[str] | None:
@@ -63,8 +93,8 @@ class Regression:
 
     @property
     def settings(self) -> dict[str, Any]:
-        """The number is the model's output."""
-        return {}
+        """The number is the model's output; the spread tells the unit of the loss."""
+        return {TARGETS: {"mean": self.mean, "standard_deviation": self.standard_deviation}}
 
     def adapt(self, model: PreTrainedModel, *, fresh: bool) -> PreTrainedModel:
         """An output in the file's units; a fresh head starts at the mean of the training file."""
@@ -92,6 +122,25 @@ class Regression:
         values = regression_values(truth, predicted)
         loss = values["mse"] / self.scale**2
         return Scores(values | {"loss": loss}, regression_detail(truth, predicted, self.seed))
+
+    def outcomes(self, records: Records, logits: NDArray[np.float64]) -> Outcomes:
+        """A number has no confidence; `error` is prediction - target."""
+        truth, predicted = _numbers(records), logits[:, 0]
+        errors = predicted - truth
+        rows = [
+            {"target": target, "prediction": prediction, "error": error}
+            for target, prediction, error in zip(truth.tolist(), predicted.tolist(), errors.tolist(), strict=True)
+        ]
+        statistics = {"truth": truth, "predicted": predicted, "squared": errors**2, "absolute": np.abs(errors)}
+        differ = truth.min() < truth.max()
+        return Outcomes(rows, statistics, (CORRELATIONS if differ else ()) + ERRORS, gold=("truth",))
+
+    def baseline(self, records: Records) -> Baseline:
+        """The mean of the file's numbers."""
+        truth = _numbers(records)
+        mean = float(truth.mean())
+        values = regression_values(truth, np.full_like(truth, mean))
+        return Baseline("mean", f"Every number is {mean:.6g}, the mean of the file.", values)
 
     def tuned(self, detail: Mapping[str, Any]) -> Self:
         """Nothing to tune."""

@@ -8,15 +8,24 @@ from typing import Any, Self
 import numpy as np
 import torch
 from numpy.typing import NDArray
+from scipy.special import softmax
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from worker.tasks.text_classification.goal import Training
-from worker.tasks.text_classification.labels import refuse_unseen, weight_of_each
+from app.catalog.measures import Measure
+from worker.tasks.text_classification.goal import HEAD, Training
+from worker.tasks.text_classification.labels import refuse_unknown, refuse_unseen, weight_of_each
 from worker.training.data import Batch, Records
+from worker.training.encoder import BaseModelFiles, trained_head
 from worker.training.failures import UserError
 from worker.training.interfaces import Objective, Scores
 from worker.training.metrics import classification_detail, classification_values
+from worker.training.outcomes import PROBABILITIES, Baseline, Outcomes, calibrate
+
+MEASURES = (
+    Measure(name="accuracy", form="mean", columns=("right",)),
+    Measure(name="f1_macro", form="f1_macro", columns=("truth", "predicted")),
+)
 
 
 @dataclass(frozen=True)
@@ -45,6 +54,13 @@ class SingleLabel:
             refuse_unseen(split, records, ([label] for label in records.column("label")), labels)
         weights = _label_weights(training.class_weights, labels, counts)
         return cls(labels, weights, training.label_smoothing, training.seed)
+
+    @classmethod
+    def from_artifact(cls, base: BaseModelFiles, records: Records, seed: int) -> Self:
+        """Labels are those of the head, in its order."""
+        labels = tuple(trained_head(base, HEAD, "text-classification"))
+        refuse_unknown(records, records.column("label"), base.id, labels)
+        return cls(labels, None, 0.0, seed)
 
     @property
     def outputs(self) -> list[str]:
@@ -93,6 +109,42 @@ class SingleLabel:
         predicted = logits.argmax(axis=1)
         values = classification_values(truth, predicted) | {"loss": float(-log_likelihood.mean())}
         return Scores(values, classification_detail(truth, predicted, self.label_names, self.seed))
+
+    def outcomes(self, records: Records, logits: NDArray[np.float64]) -> Outcomes:
+        """`confidence` is the probability of the label that was chosen."""
+        truth, predicted = self._ids(records), logits.argmax(axis=1)
+        probabilities: NDArray[np.float64] = softmax(logits, axis=1)
+        chosen, right = probabilities.max(axis=1), truth == predicted
+        rows: list[dict[str, Any]] = [
+            {
+                "target": self.label_names[truth[row]],
+                "prediction": self.label_names[predicted[row]],
+                "correct": bool(right[row]),
+                "confidence": float(chosen[row]),
+            }
+            for row in range(len(truth))
+        ]
+        if len(self.label_names) <= PROBABILITIES:
+            for row, of_labels in zip(rows, probabilities.tolist(), strict=True):
+                row["probabilities"] = dict(zip(self.label_names, of_labels, strict=True))
+        return Outcomes(
+            rows,
+            {"truth": truth, "predicted": predicted, "right": right},
+            MEASURES,
+            classes=self.label_names,
+            gold=("truth",),
+            right="right",
+            calibration=calibrate(chosen, right, "predicted labels"),
+        )
+
+    def baseline(self, records: Records) -> Baseline:
+        """The label that most of the file's texts have."""
+        truth = self._ids(records)
+        most = int(np.bincount(truth).argmax())
+        values = classification_values(truth, np.full_like(truth, most))
+        return Baseline(
+            "majority", f"Every text is {self.label_names[most]!r}, the file's most frequent label.", values
+        )
 
     def tuned(self, detail: Mapping[str, Any]) -> Self:
         """Nothing to tune."""

@@ -14,17 +14,18 @@ from transformers import AutoModelForSequenceClassification, PreTrainedModel, Pr
 
 from app.catalog.text_classification import TextClassificationOptions
 from worker.protocol import Log
-from worker.tasks.text_classification.goal import Goal, Training
+from worker.tasks.text_classification.goal import HEAD, Goal, Training
 from worker.tasks.text_classification.multi_label import MultiLabel
-from worker.tasks.text_classification.regression import Regression
+from worker.tasks.text_classification.regression import TARGETS, Regression
 from worker.tasks.text_classification.single_label import SingleLabel
 from worker.training.data import Batch, Examples, Records, overlapping_windows, tokenize
-from worker.training.encoder import CLASSIFIERS, BaseModelFiles, keeps_head, load_classifier
+from worker.training.encoder import CLASSIFIERS, BaseModelFiles, keeps_head, load_classifier, trained_head
+from worker.training.failures import UserError
 from worker.training.interfaces import Objective, Scores
 from worker.training.leakage import find_leakage
+from worker.training.outcomes import Baseline, Outcomes
 from worker.training.pairs import tokenize_pairs
 
-HEAD = "ForSequenceClassification"
 GOALS: dict[str | None, type[Goal]] = {
     None: SingleLabel,
     "single_label_classification": SingleLabel,
@@ -56,6 +57,24 @@ class TextClassification:
         goal = GOALS[options.problem_type].from_records(splits, training)
         pairs = any(pair is not None for pair in splits["train"].column("text_pair"))
         return cls(goal, pairs)
+
+    @classmethod
+    def from_artifact(cls, options: BaseModel, base: BaseModelFiles, records: Records, *, seed: int) -> Self:
+        """See Goal.from_artifact. A model that says what it predicts is not asked for anything else."""
+        assert isinstance(options, TextClassificationOptions)
+        trained_head(base, HEAD, "text-classification")
+        said: str | None = getattr(base.config, "problem_type", None)
+        asked = options.problem_type or said
+        if said is not None and said != asked:
+            raise UserError(
+                "model_of_other_variant",
+                f"Model {base.id!r} is for {said}, and the file is read for {asked}. Give a file of its kind, or say "
+                f"which with the task's option problem_type.",
+                "file",
+                {"allowed": [said]},
+            )
+        goal = GOALS[asked].from_artifact(base, records, seed)
+        return cls(goal, any(pair is not None for pair in records.column("text_pair")))
 
     @property
     def labels(self) -> list[str] | None:
@@ -90,8 +109,9 @@ class TextClassification:
             tell,
             problem_type=self.goal.problem_type,
         )
-        if hasattr(model.config, "thresholds"):  # of what the base model was trained for
-            delattr(model.config, "thresholds")
+        for name in ("thresholds", TARGETS):  # of what the base model was trained for
+            if hasattr(model.config, name):
+                delattr(model.config, name)
         return self.goal.adapt(model, fresh=not keeps_head(base, HEAD, self.goal.outputs))
 
     def encode(self, records: Records, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Examples:
@@ -127,11 +147,15 @@ class TextClassification:
 
     def score(self, records: Records, examples: Examples, predictions: Sequence[NDArray[np.float32]]) -> Scores:
         """Windows of a text are averaged."""
-        windows = np.stack(predictions).astype(np.float64)
-        count = np.bincount(examples.record)
-        logits = np.zeros((len(count), windows.shape[1]))
-        np.add.at(logits, examples.record, windows)
-        return self.goal.score(records, logits / count[:, None])
+        return self.goal.score(records, _of_texts(examples, predictions))
+
+    def outcomes(self, records: Records, examples: Examples, predictions: Sequence[NDArray[np.float32]]) -> Outcomes:
+        """See Goal.outcomes."""
+        return self.goal.outcomes(records, _of_texts(examples, predictions))
+
+    def baseline(self, records: Records) -> Baseline | None:
+        """See Goal.baseline."""
+        return self.goal.baseline(records)
 
     def tuned(self, detail: Mapping[str, Any]) -> Self:
         """With the thresholds that validation has chosen, where there are such."""
@@ -152,6 +176,15 @@ class TextClassification:
             path = directory / "config.json"
             config = json.loads(path.read_text("utf-8")) | settings
             path.write_text(json.dumps(config, indent=2, ensure_ascii=False) + "\n", "utf-8")
+
+
+def _of_texts(examples: Examples, predictions: Sequence[NDArray[np.float32]]) -> NDArray[np.float64]:
+    """Logits of texts [records, outputs]: the mean over the windows of each."""
+    windows = np.stack(predictions).astype(np.float64)
+    count = np.bincount(examples.record)
+    logits = np.zeros((len(count), windows.shape[1]))
+    np.add.at(logits, examples.record, windows)
+    return logits / count[:, None]
 
 
 def _whole_texts(records: Records) -> list[str]:

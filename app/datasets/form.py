@@ -41,7 +41,7 @@ def find_form(
     `sample` gives the first values of some columns: where a task or its variant is not named, names of columns and
     types of values must leave no doubt. Among tasks that fit, the one that needs the most columns is meant: a text with
     a label is no mere text. What is still in doubt is settled by `fitting_tasks`, those of the model; where there is no
-    model yet (None) the first task stands for all until there is one.
+    model yet (None) and the records are the same for all tasks, the first stands for them until there is one.
     """
     specs = [TASKS[task]] if task is not None else list(TASKS.values())
     fitting = [
@@ -52,7 +52,8 @@ def find_form(
     most = max((len(variant.required) for _, variant in fitting), default=0)
     best = [(spec, variant) for spec, variant in fitting if len(variant.required) == most]
     best = [pair for pair in best if pair[0].name in (fitting_tasks or ())] or best
-    if len(best) > 1 and fitting_tasks is not None:
+    same = all(variant.fields == best[0][1].fields for _, variant in best)
+    if len(best) > 1 and not (same and fitting_tasks is None):
         names = [spec.name for spec, _ in best]
         problems.add(
             Problem(

@@ -121,7 +121,14 @@ def test_a_thousand_errors_are_one_kind_with_the_first_ten(workbench, name, data
 
 
 EXAMPLES = {name: list(spec.variants[0].example) for name, spec in TASKS.items()}
-PAIRS = [(name, other) for name in EXAMPLES for other in EXAMPLES if name != other]
+# Any text can be learned from as text, beside a label or a summary too.
+TEXTS = {"text-classification", "summarization", "fill-mask"}
+PAIRS = [
+    (name, other)
+    for name in EXAMPLES
+    for other in EXAMPLES
+    if name != other and not (name in TEXTS and other in ("fill-mask", "text-generation"))
+]
 
 
 @pytest.mark.parametrize(("holds", "told"), PAIRS, ids=[f"{a} read as {b}" for a, b in PAIRS])

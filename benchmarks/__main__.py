@@ -8,6 +8,8 @@ NAMES = (
     "accuracy",
     "adaptation",
     "question_answering",
+    "written_texts",
+    "language_modelling",
     "resampling",
     "turnaround",
     "status_polling",

@@ -2,8 +2,8 @@
 
 `python -m benchmarks.accuracy` prepares the files as an upload would be, trains in this process and prints the scores
 with their intervals. Settings are chosen without the test files: `--choose` scores the validation file instead or,
-where there is none, every fifth training record, which is then left out of training; `--hyperparameters` are tried with
-it. banking77 was not tuned.
+where there is none, every fifth training record, which is then left out of training; `--hyperparameters` and
+`--adaptation` are tried with it. banking77 was not tuned.
 """
 
 import argparse
@@ -157,15 +157,17 @@ def main() -> None:
     parser.add_argument("--seed", type=int, default=13)
     parser.add_argument("--choose", action="store_true", help="leave the test file alone")
     parser.add_argument("--hyperparameters", default="{}", help="JSON, over those of the job")
+    parser.add_argument("--adaptation", help="JSON, in place of the job's")
     asked = parser.parse_args()
     for name in asked.names:
         job = JOBS[name]
         settings = job.hyperparameters.model_dump() | json.loads(asked.hyperparameters)
-        job = replace(job, hyperparameters=Hyperparameters.model_validate(settings))
+        adaptation = job.adaptation if asked.adaptation is None else json.loads(asked.adaptation)
+        job = replace(job, hyperparameters=Hyperparameters.model_validate(settings), adaptation=adaptation)
         if not job.directory.is_dir():
             print(f"{name}: its data are not beside the checkout")
             continue
-        print(f"{name}: {job.hyperparameters.model_dump(exclude_defaults=True)}", flush=True)
+        print(f"{name}: {job.hyperparameters.model_dump(exclude_defaults=True)} {job.adaptation or ''}", flush=True)
         with tempfile.TemporaryDirectory() as directory:
             scores = run_job(job, asked.seed, Path(directory), choose=asked.choose)["test"]
         low, high = scores["intervals"][job.metric]

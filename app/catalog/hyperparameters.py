@@ -47,7 +47,8 @@ class Hyperparameters(BaseModel):
     )
     max_length: Auto | Annotated[StrictInt, Field(ge=8, le=131_072)] = Field(
         default="auto",
-        description="Window in tokens. `auto`: the model's own. A longer text is read in overlapping windows.",
+        description="Window in tokens. `auto`: the model's own, for language models at most 512 to 4,096. What "
+        "becomes of a longer text is the task's matter: most read it in overlapping windows.",
     )
     gradient_accumulation_steps: Annotated[StrictInt, Field(ge=1, le=4096)] = Field(
         default=1, description="Batches per optimizer step."
@@ -55,7 +56,7 @@ class Hyperparameters(BaseModel):
     label_smoothing: Annotated[StrictFloat, Field(ge=0, lt=1)] = Field(
         default=0.0,
         description="Share of a target that all classes get alike (Szegedy et al. 2016); with any number of labels, "
-        "targets move as far towards a half.",
+        "targets move as far towards a half; where texts are written, the classes are the tokens.",
     )
     class_weights: Literal["balanced"] | dict[str, ClassWeight] | None = Field(
         default=None,

@@ -11,9 +11,11 @@ from pydantic import BaseModel, ConfigDict, Field
 # mean (x): s(x) / n.  root_mean (x): sqrt(s(x) / n).  ratio (x, y): s(x) / s(y), 0 where s(y) is 0.
 # f1 (hits, guessed, gold): 2 s(hits) / (s(guessed) + s(gold)), 0 where there are none.
 # exp_ratio (x, y): exp(s(x) / s(y)), as perplexity is.
+# bleu (lengths of system and reference, matches and totals of 1- to 4-grams), chrf (n-grams of the system, of the
+# reference and of both, from 1 to 6 characters): sacreBLEU's with its defaults.
 # f1_macro (truth, predicted): ids of classes; the mean F1 of the classes that occur in either, as scikit-learn has it.
 # pearson, spearman, r2 (truth, predicted): numbers.
-Form = Literal["mean", "root_mean", "ratio", "f1", "exp_ratio", "f1_macro", "pearson", "spearman", "r2"]
+Form = Literal["mean", "root_mean", "ratio", "f1", "exp_ratio", "bleu", "chrf", "f1_macro", "pearson", "spearman", "r2"]
 
 
 class Measure(BaseModel):

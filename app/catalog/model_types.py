@@ -79,3 +79,108 @@ QUESTION_ANSWERERS = frozenset(
         "xlnet",
     }
 )
+
+# Encoders with a masked-language-model head, whose tokenizers are fast.
+MASKED_LANGUAGE_MODELS = frozenset(
+    {
+        "albert",
+        "bert",
+        "big_bird",
+        "camembert",
+        "convbert",
+        "deberta",
+        "deberta-v2",
+        "distilbert",
+        "electra",
+        "ernie",
+        "eurobert",
+        "fnet",
+        "funnel",
+        "longformer",
+        "megatron-bert",
+        "mobilebert",
+        "modernbert",
+        "mpnet",
+        "nystromformer",
+        "rembert",
+        "roberta",
+        "roberta-prelayernorm",
+        "roformer",
+        "squeezebert",
+        "xlm-roberta",
+        "xlm-roberta-xl",
+    }
+)
+# Decoders of text alone. Encoders that Transformers can also run from left to right were not trained for it, and
+# mixtures of experts need a loss of their own.
+CAUSAL_LANGUAGE_MODELS = frozenset(
+    {
+        "bloom",
+        "codegen",
+        "cohere",
+        "cohere2",
+        "exaone4",
+        "falcon",
+        "gemma",
+        "gemma2",
+        "gemma3_text",
+        "glm",
+        "glm4",
+        "gpt2",
+        "gpt_bigcode",
+        "gpt_neo",
+        "gpt_neox",
+        "gptj",
+        "granite",
+        "helium",
+        "llama",
+        "ministral",
+        "mistral",
+        "modernbert-decoder",
+        "olmo",
+        "olmo2",
+        "opt",
+        "phi",
+        "phi3",
+        "qwen2",
+        "qwen3",
+        "seed_oss",
+        "smollm3",
+        "stablelm",
+        "starcoder2",
+    }
+)
+
+# Encoder-decoders of text.
+ENCODER_DECODERS = frozenset(
+    {
+        "bart",
+        "encoder-decoder",
+        "longt5",
+        "m2m_100",
+        "marian",
+        "mbart",
+        "mt5",
+        "mvp",
+        "pegasus",
+        "t5",
+        "umt5",
+    }
+)
+# Encoders whose weights also make a decoder: attention to the text that is read is all that it then lacks. Classes of
+# BigBird and Megatron-BERT have it too, but fail with beams or with texts of two lengths (Transformers 5.23).
+WARM_STARTED = frozenset(
+    {
+        "bert",
+        "camembert",
+        "electra",
+        "ernie",
+        "rembert",
+        "roberta",
+        "roberta-prelayernorm",
+        "roformer",
+        "xlm-roberta",
+        "xlm-roberta-xl",
+    }
+)
+TEXT_WRITERS = ENCODER_DECODERS | WARM_STARTED

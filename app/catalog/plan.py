@@ -77,6 +77,9 @@ class PreparationPlan(Plan):
     columns: dict[str, str]
     extras: tuple[str, ...] = Field(default=(), description="Columns to keep beside the task's fields.")
     model: str | None = Field(default=None, description="Id of the model whose tokens lengths are counted in.")
+    fitting_tasks: tuple[str, ...] | None = Field(
+        default=None, description="Tasks that the model fits, none if that is not known. They settle a doubt."
+    )
     tokenizer: str | None = Field(default=None, description="Path of its `tokenizer.json`.")
     max_length: int | None = Field(default=None, description="Its window in tokens.")
     limits: PreparationLimits

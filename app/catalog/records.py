@@ -3,12 +3,15 @@
 from dataclasses import dataclass
 from typing import Literal
 
-# id: a name of the record. text: a string. label: a class, as a string. labels: any number of different classes.
-# number: a float. words: a text cut into words. tags: one string for every word of the field `of`. answers: {"text":
-# [], "answer_start": []}, each text standing in the field `of` at that offset, in code points. extra: what a column
-# that no field is read from says of the record, as a string.
-FieldType = Literal["id", "text", "label", "labels", "number", "words", "tags", "answers", "extra"]
-READ_TYPES = frozenset({"text", "words"})
+# id: a name of the record. text: a string. texts: several. label: a class, as a string. labels: any number of different
+# classes. number: a float. words: a text cut into words. tags: one string for every word of the field `of`. answers:
+# {"text": [], "answer_start": []}, each text standing in the field `of` at that offset, in code points. messages: a
+# chat, each message with role and content. tools: descriptions of functions that a chat may call, as a JSON array.
+# extra: what a column that no field is read from says of the record, as a string.
+FieldType = Literal[
+    "id", "text", "texts", "label", "labels", "number", "words", "tags", "answers", "messages", "tools", "extra"
+]
+READ_TYPES = frozenset({"text", "words", "messages"})
 
 
 @dataclass(frozen=True)

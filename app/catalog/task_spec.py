@@ -16,6 +16,8 @@ class Variant:
     """One form of a task: what its records hold and what it is measured by.
 
     `headline` are the metrics that events and the model card name; the model with the best `selection_metric` is kept.
+    `when_too_long` says what becomes of texts beyond the model's window. `auto_window`: `max_length: "auto"` is at most
+    this, in tokens. `measures_base`: the base model can do it already, and is evaluated before training.
     """
 
     name: str
@@ -25,6 +27,9 @@ class Variant:
     selection_metric: str
     headline: tuple[str, ...]
     example: tuple[dict[str, Any], ...]
+    when_too_long: str = "nothing is cut: such texts are read in overlapping windows, which takes longer"
+    auto_window: int | None = None
+    measures_base: bool = False
 
     @property
     def lower_is_better(self) -> bool:

@@ -8,7 +8,7 @@ from typing import Literal
 
 from app.datasets.encoding import wide_encoding
 from app.datasets.errors import UnreadableFileError
-from app.datasets.formats import STRUCTURED
+from app.datasets.formats import STRUCTURED, plain_text
 from app.datasets.formats.fasttext import MARK as FASTTEXT_MARK
 from app.datasets.lines import UTF8_BOM
 from app.datasets.problems import Problem, shown
@@ -28,7 +28,7 @@ EXTENSIONS: dict[str, str] = {
 }
 HEAD_BYTES = 1 << 16
 ACCEPTED = (
-    "JSONL, JSON, SQuAD's JSON, CSV, TSV, Parquet, CoNLL columns or fastText (`__label__x text`), "
+    "JSONL, JSON, SQuAD's JSON, CSV, TSV, Parquet, TMX, CoNLL columns, fastText (`__label__x text`) or plain text, "
     "plain or gzip-compressed"
 )
 # A document whose first members are plain values and then `data`, a list of objects: SQuAD, if these have `paragraphs`.
@@ -81,16 +81,13 @@ def detect(source: Source, task: str | None) -> Detected:
     if content is None:
         _refuse_what_is_no_text(source, head, whole=whole)
         text = head.removeprefix(UTF8_BOM)
-        lines = text if whole else text[: text.rfind(b"\n") + 1]
-        for structured in STRUCTURED:
-            told = task == structured.task
-            if structured.looks_like(lines, extension, told):
-                if task not in (None, structured.task):
-                    raise UnreadableFileError(
-                        wrong_task(f"the file is written as {structured.name}", structured.task, task)
-                    )
-                return Detected(structured.name, structured.task, encoding, None)
+        lines = text if whole else text[: text.rfind(b"\n") + 1] or text
+        structured = _structured(lines, extension, task, encoding)
+        if structured is not None:
+            return structured
         content = _content(source, text.lstrip())
+        if content is None and named is None and _is_plain_text(text.lstrip(), extension, task):
+            return Detected(plain_text.NAME, None, encoding, None)
     if named == "parquet" and content != "parquet":
         raise UnreadableFileError(
             Problem(
@@ -112,6 +109,20 @@ def detect(source: Source, task: str | None) -> Detected:
     if found == "parquet":
         return Detected(found, None, None, warning)
     return Detected(found, None, encoding, warning)
+
+
+def _structured(
+    lines: bytes, extension: str, task: str | None, encoding: Literal["utf-8", "utf-8-sig"]
+) -> Detected | None:
+    """A format that one task has for itself."""
+    for structured in STRUCTURED:
+        if structured.looks_like(lines, extension, task == structured.task):
+            if task not in (None, structured.task):
+                raise UnreadableFileError(
+                    wrong_task(f"the file is written as {structured.name}", structured.task, task)
+                )
+            return Detected(structured.name, structured.task, encoding, None)
+    return None
 
 
 def _magic(head: bytes) -> str | None:
@@ -174,6 +185,22 @@ def _content(source: Source, text: bytes) -> str | None:
             )
         )
     return "jsonl" if text.startswith(b"{") and _is_object(text.split(b"\n", 1)[0]) else None
+
+
+def _is_plain_text(text: bytes, extension: str, task: str | None) -> bool:
+    """Whether a file that is nothing else holds texts without fields: by its task, else by its name.
+
+    A text file of another task may hold delimited columns; prose without any delimiter in its first line is an error.
+    """
+    first = text.split(b"\n", 1)[0]
+    if text.startswith((b"{", b"[")) or plain_text.names_columns(first):
+        return False
+    readers = plain_text.reading_tasks()
+    if task is None or task in readers:
+        return task is not None or extension in plain_text.EXTENSIONS
+    if extension in plain_text.EXTENSIONS and not any(mark in first for mark in b",;\t"):
+        raise UnreadableFileError(wrong_task("the file is plain text", " or ".join(readers), task))
+    return False
 
 
 def _is_object(line: bytes) -> bool:

@@ -8,10 +8,22 @@ from typing import Any
 import pyarrow as pa
 
 from app.catalog.records import FieldType, RecordField
-from app.datasets import sequences, values
+from app.datasets import messages, sequences, values
 from app.datasets.values import MISSING, InvalidValueError
 
 ANSWERS = pa.struct([("text", pa.list_(pa.string())), ("answer_start", pa.list_(pa.int64()))])
+MESSAGES = pa.list_(
+    pa.struct(
+        [
+            ("role", pa.string()),
+            ("content", pa.string()),
+            ("name", pa.string()),
+            ("weight", pa.int8()),
+            ("tool_calls", pa.string()),
+            ("tool_call_id", pa.string()),
+        ]
+    )
+)
 NUMBER_CHARACTERS = 8
 
 
@@ -36,42 +48,44 @@ def _of_lists(column: list[list[str]]) -> int:
     return sum(map(len, chain.from_iterable(column))) + sum(map(len, column))
 
 
+def _of_some_lists(column: list[list[str] | None]) -> int:
+    return _of_lists([values for values in column if values is not None])
+
+
 def _of_answers(column: list[sequences.Answers]) -> int:
     return sum(len(text) + NUMBER_CHARACTERS for value in column for text in value["text"])
 
 
-def _many_ids(column: list[Any]) -> list[Any] | None:
-    try:
-        return list(map(values.identifier, column))
-    except InvalidValueError:
-        return None
+def _of_messages(column: list[list[messages.Message]]) -> int:
+    return sum(len(text) for chat in column for message in chat for text in message.values() if isinstance(text, str))
 
 
-def _many_scalars(column: list[Any]) -> list[Any] | None:
-    try:
-        return list(map(values.scalar, column))
-    except InvalidValueError:
-        return None
+def _each(one: Callable[[object], Any]) -> Callable[[list[Any]], list[Any] | None]:
+    """Many values by judging each; None where one is not fine."""
 
+    def many(column: list[Any]) -> list[Any] | None:
+        try:
+            return list(map(one, column))
+        except InvalidValueError:
+            return None
 
-def _many_answers(column: list[Any]) -> list[Any] | None:
-    try:
-        return list(map(sequences.answers, column))
-    except InvalidValueError:
-        return None
+    return many
 
 
 LIST = pa.list_(pa.string())
 CANONICAL: dict[FieldType, Canonical] = {
-    "id": Canonical(pa.string(), values.identifier, _many_ids, _of_texts),
+    "id": Canonical(pa.string(), values.identifier, _each(values.identifier), _of_texts),
     "text": Canonical(pa.string(), values.text, values.texts, _of_texts),
+    "texts": Canonical(LIST, sequences.texts, sequences.lists_of_texts, _of_some_lists),
     "label": Canonical(pa.string(), values.label, values.labels, _of_texts),
     "number": Canonical(pa.float64(), values.number, values.numbers, lambda column: NUMBER_CHARACTERS * len(column)),
     "labels": Canonical(LIST, sequences.labels, sequences.lists_of_labels, _of_lists),
     "words": Canonical(LIST, sequences.words, sequences.lists_of_words, _of_lists),
     "tags": Canonical(LIST, sequences.tags, sequences.lists_of_tags, _of_lists),
-    "extra": Canonical(pa.string(), values.scalar, _many_scalars, _of_texts),
-    "answers": Canonical(ANSWERS, sequences.answers, _many_answers, _of_answers),
+    "extra": Canonical(pa.string(), values.scalar, _each(values.scalar), _of_texts),
+    "answers": Canonical(ANSWERS, sequences.answers, _each(sequences.answers), _of_answers),
+    "messages": Canonical(MESSAGES, messages.messages, _each(messages.messages), _of_messages),
+    "tools": Canonical(pa.string(), messages.tools, _each(messages.tools), _of_texts),
 }
 
 
@@ -101,3 +115,14 @@ def _optional(kind: Canonical) -> Canonical:
         return kind.characters([value for value in column if value is not None])
 
     return Canonical(kind.arrow, one, many, characters)
+
+
+def as_texts(field: RecordField, column: list[Any]) -> list[str]:
+    """Values of a field that is read, each as one text."""
+    match field.type:
+        case "words":
+            return list(map(" ".join, column))
+        case "messages":
+            return ["\n".join(message["content"] or "" for message in chat) for chat in column]
+        case _:
+            return ["" if text is None else text for text in column] if field.optional else column

@@ -19,11 +19,12 @@ Sample = Callable[[Sequence[str]], list[list[Any]]]
 
 @dataclass(frozen=True)
 class Form:
-    """Task, variant and columns of a file's records."""
+    """Task, variant and columns of a file's records; `others` are tasks that they fit as well."""
 
     task: TaskSpec
     variant: Variant
     mapped: dict[str, FieldColumn]
+    others: tuple[str, ...] = ()
 
 
 def find_form(
@@ -33,12 +34,14 @@ def find_form(
     columns: Sequence[str],
     sample: Sample,
     problems: Problems,
+    fitting_tasks: Sequence[str] | None = None,
 ) -> Form | None:
     """The form of the records. None where it cannot be told; `problems` then says why.
 
     `sample` gives the first values of some columns: where a task or its variant is not named, names of columns and
     types of values must leave no doubt. Among tasks that fit, the one that needs the most columns is meant: a text with
-    a label is no mere text.
+    a label is no mere text. What is still in doubt is settled by `fitting_tasks`, those of the model; where there is no
+    model yet (None) the first task stands for all until there is one.
     """
     specs = [TASKS[task]] if task is not None else list(TASKS.values())
     fitting = [
@@ -48,7 +51,8 @@ def find_form(
     ]
     most = max((len(variant.required) for _, variant in fitting), default=0)
     best = [(spec, variant) for spec, variant in fitting if len(variant.required) == most]
-    if len(best) > 1:
+    best = [pair for pair in best if pair[0].name in (fitting_tasks or ())] or best
+    if len(best) > 1 and fitting_tasks is not None:
         names = [spec.name for spec, _ in best]
         problems.add(
             Problem(
@@ -65,7 +69,7 @@ def find_form(
     mapped = map_columns(spec, variant, asked, columns, problems)
     if any(field.name not in mapped for field in variant.required):
         return None
-    return Form(spec, variant, mapped)
+    return Form(spec, variant, mapped, tuple(other.name for other, _ in best[1:]))
 
 
 def _fitting(
@@ -86,6 +90,8 @@ def _fitting(
     for variant in candidates:
         if not can_map(variant, asked, columns):
             continue
+        if not told and not asked and len(columns) > 1 and [field.type for field in variant.required] == ["text"]:
+            continue  # a text beside other columns is no mere text
         if told and len(candidates) == 1:
             return variant
         mapped = map_columns(spec, variant, asked, columns, Problems())
@@ -111,6 +117,8 @@ def is_evidently(kind: FieldType, values: Sequence[Any]) -> bool:
             return _are_fractions(known)
         case "label":
             return not lists and not _are_fractions(known)
+        case "messages":
+            return all(isinstance(item, dict) for value in known for item in as_list(value) or [value])
         case _:
             return True
 

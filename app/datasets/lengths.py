@@ -10,6 +10,7 @@ from tokenizers import Tokenizer
 
 from app.catalog.records import RecordField
 from app.datasets.canonical import read_records
+from app.datasets.field_types import as_texts
 from app.datasets.limits import Deadline
 from app.datasets.report import Percentiles, TokenReport
 
@@ -61,8 +62,7 @@ def token_lengths(
     stride = -(-rows // SAMPLED_ROWS)
     lengths: Counter[int] = Counter()
     words = any(field.type == "words" for field in fields)
-    names = [field.name for field in fields]
-    for batch in _batches(islice(_texts(records, names), 0, None, stride)):
+    for batch in _batches(islice(_texts(records, fields), 0, None, stride)):
         deadline.check()
         lengths.update(map(len, tokenizer.encode_batch_fast(batch, is_pretokenized=words)))
     sampled = lengths.total()
@@ -78,10 +78,12 @@ def token_lengths(
     }
 
 
-def _texts(records: Path, names: list[str]) -> Iterator[Any]:
+def _texts(records: Path, fields: Sequence[RecordField]) -> Iterator[Any]:
     """One text a record, or its words; two fields make the pair that a model reads together, where both are there."""
-    for columns in read_records(records, names):
-        if len(columns) == 1:
+    for columns in read_records(records, [field.name for field in fields]):
+        if fields[0].type == "messages":
+            yield from as_texts(fields[0], columns[0])
+        elif len(columns) == 1:
             yield from columns[0]
         else:
             yield from (pair if pair[1] is not None else pair[0] for pair in zip(*columns, strict=True))

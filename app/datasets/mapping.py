@@ -8,6 +8,7 @@ from typing import Literal
 from app.catalog.records import RecordField, extra
 from app.catalog.task_spec import TaskSpec, Variant
 from app.catalog.tasks import TASKS
+from app.datasets.formats.plain_text import reading_tasks
 from app.datasets.problems import Problem, Problems, listed, shown
 
 # What records of other tasks look like, by the column names of the exports people hold.
@@ -147,7 +148,7 @@ def _report_missing(
     columns: Sequence[str],
     problems: Problems,
 ) -> None:
-    other = _looks_like(columns)
+    other = _looks_like(task, columns)
     if other is not None and other != task.name:
         problems.add(
             Problem(
@@ -166,7 +167,9 @@ def _report_missing(
         near = _close(field.name, left) or (left[0] if left else "<column>")
         example = {name: found.column for name, found in mapped.items()} | {field.name: near}
         order = {field.name: example[field.name] for field in variant.fields if field.name in example}
-        hint = "; the first line must name the columns" if _no_header(columns) else ""
+        hint = "; the first line must name the columns" if _no_header(columns) else _forms(task)
+        if {column.strip().casefold() for column in columns} == {"text"}:
+            hint = f"; texts alone are data of {' or '.join(reading_tasks())}"
         problems.add(
             Problem(
                 "missing_column",
@@ -176,6 +179,12 @@ def _report_missing(
                 param="columns",
             )
         )
+
+
+def _forms(task: TaskSpec) -> str:
+    """What records of a task may hold, where that is more than one thing."""
+    forms = list(dict.fromkeys(listed([field.name for field in variant.required]) for variant in task.variants))
+    return f"; {task.name} data has {'; or '.join(forms)}" if len(forms) > 1 else ""
 
 
 def _no_header(columns: Sequence[str]) -> bool:
@@ -193,9 +202,22 @@ def _unknown_field(task: TaskSpec, name: str, names: list[str]) -> Problem:
     )
 
 
-def _looks_like(columns: Sequence[str]) -> str | None:
+def _looks_like(task: TaskSpec, columns: Sequence[str]) -> str | None:
+    """The task whose exports have such columns; else the one whose fields take the most of them."""
     names = {column.strip().casefold() for column in columns}
-    return next((task for task, signs in SIGNATURES if any(sign <= names for sign in signs)), None)
+    known = next((name for name, signs in SIGNATURES if any(sign <= names for sign in signs)), None)
+    if known is not None:
+        return known
+    fitting = [
+        (len(variant.required), spec.name)
+        for spec in TASKS.values()
+        if spec is not task
+        for variant in spec.variants
+        if can_map(variant, {}, columns)
+    ]
+    # A text alone is no sign of anything, unless there is nothing else.
+    fields, name = max(fitting, default=(0, ""))
+    return name if fields > 1 or (fields and len(columns) == 1) else None
 
 
 def _close(name: str, names: Sequence[str]) -> str | None:

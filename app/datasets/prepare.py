@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from app.catalog.plan import PreparationPlan
+from app.catalog.task_spec import Variant
 from app.datasets.canonical import Writing, write_records
 from app.datasets.detection import Detected, detect, wrong_task
 from app.datasets.errors import UnreadableFileError, data_error
@@ -19,7 +20,7 @@ from app.datasets.layouts.layout import Layout
 from app.datasets.lengths import load_tokenizer, token_lengths
 from app.datasets.limits import Deadline, apply_limits, memory_error
 from app.datasets.mapping import keep_columns
-from app.datasets.problems import Problem, Problems
+from app.datasets.problems import Problem, Problems, listed
 from app.datasets.report import Report, TokenReport
 from app.datasets.source import Source, open_source
 from app.datasets.survey import survey
@@ -68,6 +69,7 @@ class _Reading:
     rows: int
     form: Form
     layout: str | None
+    told: dict[str, str]
     tag_scheme: str | None
     unused_columns: list[str]
     extras: list[str]
@@ -90,10 +92,10 @@ def _prepare(
     found = survey(records, variant.fields, plan.limits.memory_bytes // 2, deadline, warnings)
     tokens, tokens_reason = _tokens(plan, run_dir, records, reading, deadline)
     if tokens is not None and tokens["share_over_window"]:
-        warnings.add(_over_window(tokens))
+        warnings.add(_over_window(tokens, variant))
     return {
         "task": task.name,
-        "options": plan.options | task.with_variant(variant),
+        "options": plan.options | reading.told | task.with_variant(variant),
         "filename": plan.filename,
         "format": reading.detected.format,
         "compression": source.compression,
@@ -136,16 +138,18 @@ def _read(
         problems.unit = file.unit
         if not file.columns and problems.total:
             return None
-        layout = _layout(plan, file.columns, sample, problems)
+        layout = _layout(plan, detected, file.columns, sample, problems)
         if problems.total and layout is not None:
             return None
-        laid_out = layout.open(file, plan.columns, sample, problems, warnings) if layout else None
+        laid_out = layout.open(file, plan.columns, plan.options, sample, problems, warnings) if layout else None
         reader = laid_out or file
         task = layout.task if layout else plan.task or detected.task
         asked = {} if layout else plan.columns
-        form = find_form(task, plan.options, asked, reader.columns, sample, problems)
+        form = find_form(task, plan.options, asked, reader.columns, sample, problems, plan.fitting_tasks)
         if form is None:
             return None
+        if form.others:
+            warnings.add(_in_doubt(form))
         log(f"Reading {plan.filename} as {detected.format} of {form.task.name}")
         fields = form.variant.fields
         kept = keep_columns(plan.extras, file.columns, problems)
@@ -176,7 +180,10 @@ def _read(
             )
         delimiter = file.delimiter if isinstance(file, DelimitedText) else None
         name = layout.name if layout else None
-        return _Reading(detected, delimiter, file.blank_lines, rows, form, name, scheme, unused, list(plan.extras))
+        told = laid_out.told if laid_out else {}
+        return _Reading(
+            detected, delimiter, file.blank_lines, rows, form, name, told, scheme, unused, list(plan.extras)
+        )
 
 
 def _record_line(row: int, word: int) -> int:
@@ -187,12 +194,14 @@ def _word_line(row: int, word: int) -> int:
     return row + word
 
 
-def _layout(plan: PreparationPlan, columns: Sequence[str], sample: Sample, problems: Problems) -> Layout | None:
+def _layout(
+    plan: PreparationPlan, detected: Detected, columns: Sequence[str], sample: Sample, problems: Problems
+) -> Layout | None:
     """The shape that the records have, where it is not one column a field; one of another task is a problem."""
     for layout in LAYOUTS:
-        told = plan.task == layout.task
+        told = layout.task in (plan.task, detected.task)
         if layout.recognise(columns, plan.columns, sample, told):
-            if plan.task is not None and not told:
+            if plan.task not in (None, layout.task):
                 problems.add(wrong_task(f"the records are written as {layout.name}", layout.task, plan.task))
             return layout
     return None
@@ -226,10 +235,20 @@ def _tokens(
     return token_lengths(records, reading.rows, fields, tokenizer, plan.model, plan.max_length, deadline), None
 
 
-def _over_window(tokens: TokenReport) -> Problem:
+def _in_doubt(form: Form) -> Problem:
+    """A file that fits several tasks, and no model to tell which is meant."""
+    return Problem(
+        "task_in_doubt",
+        f"the file was read as {form.task.name} data; it fits {listed(form.others)} as well",
+        "nothing is to be done: a job's model settles it, or its `task`",
+        param="task",
+    )
+
+
+def _over_window(tokens: TokenReport, variant: Variant) -> Problem:
     return Problem(
         "over_window",
         f"{tokens['share_over_window'] or 0:.1%} of the texts are longer than {tokens['max_length']} tokens, "
         f"the window of {tokens['model']}",
-        "nothing is cut: such texts are read in overlapping windows, which takes longer",
+        variant.when_too_long,
     )

@@ -1,4 +1,4 @@
-"""From a list in a file to the canonical list of a record: labels, words, tags; and answers with their offsets.
+"""From a list in a file to the canonical list of a record: labels, texts, words, tags; and answers with their offsets.
 
 CSV has no lists, so a cell that holds a JSON array counts as one.
 """
@@ -16,6 +16,7 @@ from app.datasets.values import (
     is_encodable,
     kind_of,
     label,
+    text,
 )
 
 LIST_FIX = 'write it as a list of strings: ["…", "…"]'
@@ -43,12 +44,29 @@ def as_list(value: object) -> list[Any] | None:
     return None
 
 
+def as_object(value: object) -> dict[str, Any] | None:
+    """The object that a value is or, as text, holds; else None."""
+    if isinstance(value, str) and value.lstrip().startswith("{"):
+        try:
+            value = json.loads(value)
+        except (ValueError, RecursionError):
+            return None
+    return value if isinstance(value, dict) else None
+
+
 def labels(value: object) -> list[str]:
     """Labels, each once, in the order given; none at all is fine. Raises InvalidValueError for anything else."""
     found = as_list(value)
     if found is None:
         raise _no_list(value, "labels", "a text without labels has an empty list")
     return list(dict.fromkeys(label(item) for item in found))
+
+
+def texts(value: object) -> list[str] | None:
+    """Texts, unchanged; a string counts as one, an empty list as none. Raises InvalidValueError for the rest."""
+    if isinstance(value, str) and as_list(value) is None:
+        return [text(value)]
+    return [text(item) for item in _strings(value, "texts")] or None
 
 
 def words(value: object) -> list[str]:
@@ -92,6 +110,12 @@ def answers(value: object) -> Answers:
 def lists_of_words(values: list[Any]) -> list[list[str]] | None:
     """Many lists of words at once; None where one is not fine as it stands."""
     return lists_of_tags(values) if all(values) else None
+
+
+def lists_of_texts(values: list[Any]) -> list[list[str]] | None:
+    """Many lists of texts at once; None where one is not fine as it stands."""
+    found = lists_of_tags(values) if all(values) else None
+    return None if found is None or any(not item or item.isspace() for item in chain.from_iterable(found)) else found
 
 
 def lists_of_tags(values: list[Any]) -> list[list[str]] | None:

@@ -11,6 +11,7 @@ from typing import Any, cast
 from app.catalog.records import RecordField
 from app.datasets.canonical import ROW, read_records
 from app.datasets.duplicates import DuplicateFinder
+from app.datasets.field_types import as_texts
 from app.datasets.lengths import percentiles
 from app.datasets.limits import Deadline
 from app.datasets.problems import Problem, Problems, listed
@@ -42,28 +43,29 @@ def survey(
     target = next((field for field in fields if field.target), None)
     columns = [*(field.name for field in read), *([target.name] if target else []), ROW]
     seen = _Targets(target)
+    written = target is not None and target.type == "text"
     characters: Counter[int] = Counter()
     duplicates = DuplicateFinder(memory_bytes)
     for batch in read_records(records, columns):
         deadline.check()
         rows = cast(list[int], batch[-1])
-        texts = [_as_texts(field, column) for field, column in zip(read, batch[: len(read)], strict=True)]
+        texts = [as_texts(field, column) for field, column in zip(read, batch[: len(read)], strict=True)]
         whole = texts[0] if len(texts) == 1 else ["\n".join(filter(None, parts)) for parts in zip(*texts, strict=True)]
-        duplicates.add(whole, seen.add(batch[len(read)]) if target else None, rows)
+        if target is None or written:
+            pairs = zip(whole, cast(list[str], batch[len(read)]), strict=True) if written else ()
+            duplicates.add(map("\n".join, pairs) if written else whole, None, rows)
+        else:
+            duplicates.add(whole, seen.add(batch[len(read)]), rows)
         characters.update(map(len, whole))
         for field, column in zip(read, texts, strict=True):
             _look_at(column, rows, field, warnings)
+        if written and target is not None:
+            _look_at(cast(list[str], batch[len(read)]), rows, target, warnings)
     found = duplicates.report()
-    _warn_of_duplicates(found, warnings)
+    _warn_of_duplicates(found, warnings, "target" if written else "label")
     if target is not None and target.type == "label":
         _warn_of_labels(seen.labels, warnings)
     return Survey(seen.counts(), seen.summary(), percentiles(characters), found)
-
-
-def _as_texts(field: RecordField, column: list[Any]) -> list[str]:
-    if field.type == "words":
-        return list(map(" ".join, column))
-    return ["" if text is None else text for text in column] if field.optional else column
 
 
 class _Targets:
@@ -128,7 +130,7 @@ def _look_at(texts: list[str], rows: list[int], read: RecordField, warnings: Pro
         warnings.add(Problem("html", message, fix, line=row, field=field))
 
 
-def _warn_of_duplicates(found: DuplicateReport, warnings: Problems) -> None:
+def _warn_of_duplicates(found: DuplicateReport, warnings: Problems, with_same: str) -> None:
     first = found["examples"][0]["rows"][0] if found["examples"] else None
     if found["conflicting_texts"]:
         labels = listed(found["examples"][0]["labels"])
@@ -136,7 +138,7 @@ def _warn_of_duplicates(found: DuplicateReport, warnings: Problems) -> None:
         fix = "decide on one label for each text"
         warnings.add(Problem("conflicting_duplicates", message, fix, line=first), found["conflicting_texts"])
     if found["same_label_texts"]:
-        message = "the same text with the same label stands in several records"
+        message = f"the same text with the same {with_same} stands in several records"
         fix = "remove the copies, unless they are meant to weigh more"
         line = None if found["conflicting_texts"] else first
         warnings.add(Problem("duplicates", message, fix, line=line), found["same_label_texts"])

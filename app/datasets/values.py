@@ -206,6 +206,7 @@ def _number_label(value: bool | float | Decimal) -> str:
 def kind_of(value: object) -> str:
     """The name of a value's type in a message."""
     names: dict[type, str] = {
+        str: "string",
         bool: "boolean",
         int: "number",
         float: "number",

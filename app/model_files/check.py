@@ -13,6 +13,7 @@ from app.datasets.source import open_source
 from app.model_files import weights
 from app.model_files.archives import read_archive, read_directory
 from app.model_files.inspection import BaseModel, inspect
+from app.model_files.tokenizers import FAST
 from app.model_files.unpack import Unpacking
 
 MODEL = "model"
@@ -76,8 +77,10 @@ def _further_problem(found: BaseModel) -> str | None:
     known = sorted({family for spec in TASKS.values() for family in spec.model_types})
     if found.family not in known:
         return f"its model_type {found.family!r} is none that can be fine-tuned here; these are: {', '.join(known)}"
+    if not (found.directory / FAST).is_file():
+        return None  # SentencePiece's own library reads it, in the process that trains
     try:
-        load_tokenizer(found.directory / "tokenizer.json")
+        load_tokenizer(found.directory / FAST)
     except ValueError as error:
         return f"its tokenizer.json cannot be read: {error}"
     return None

@@ -7,11 +7,13 @@ from pathlib import Path
 from typing import Any, cast
 
 from app.model_files import weights
+from app.model_files.tokenizers import missing_tokenizer
 from app.model_files.weights import UnusableWeightsError
 
 PICKLES = ("pytorch_model.bin", "pytorch_model.bin.index.json", "tf_model.h5", "flax_model.msgpack")
 CONFIGURATIONS = ("config.json", "tokenizer_config.json")  # that may name code to be loaded with the model
 MODEL_TYPE = re.compile(r"[\w.-]{1,64}", re.ASCII)
+HALVES = ("encoder", "decoder")  # configurations that an encoder-decoder of two models consists of
 MAX_WINDOW = 1_000_000_000  # tokenizers write 10^30 for "no limit"
 
 
@@ -45,6 +47,10 @@ def inspect(model_id: str, directory: Path) -> BaseModel:
 
 def window_of(config: dict[str, Any]) -> int | None:
     """The window in tokens that a model's configuration names."""
+    halves = [half for name in HALVES if isinstance(half := config.get(name), dict)]
+    if halves:
+        windows = [window for half in halves if (window := window_of(half)) is not None]
+        return min(windows, default=None)
     named = next((config[key] for key in ("max_position_embeddings", "n_positions") if key in config), None)
     return named if type(named) is int and 0 < named < MAX_WINDOW else None
 
@@ -82,8 +88,8 @@ def _problem(directory: Path, config: dict[str, Any]) -> str | None:
     for name in CONFIGURATIONS:
         if (directory / name).is_file() and "auto_map" in _read(directory / name):
             return f"it needs code of its own (`auto_map` in {name}), which Tailor never runs"
-    if not (directory / "tokenizer.json").is_file():
-        return "it has no tokenizer.json (fast tokenizer); load it with AutoTokenizer and save_pretrained once"
+    if (problem := missing_tokenizer(directory, _family(config))) is not None:
+        return problem
     pickled = [name for name in PICKLES if (directory / name).exists()]
     if pickled and not list(directory.glob("*.safetensors")):
         found = f"found {', '.join(pickled)}, which is not loaded because pickles run code"

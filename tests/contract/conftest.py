@@ -14,13 +14,19 @@ from pathlib import Path
 import pytest
 import torch
 
-from tests.contract.tiny import write_tiny_encoder
+from tests.contract.tiny import write_tiny_decoder, write_tiny_encoder
 
 
 @pytest.fixture(scope="session")
 def tiny_encoder(tmp_path_factory: pytest.TempPathFactory) -> Path:
     """A Transformers directory: two layers of width 32, windows of 48 tokens."""
     return write_tiny_encoder(tmp_path_factory.mktemp("base"))
+
+
+@pytest.fixture(scope="session")
+def tiny_bases(tiny_encoder: Path, tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
+    """Base models by the names that probes have for them."""
+    return {"encoder": tiny_encoder, "decoder": write_tiny_decoder(tmp_path_factory.mktemp("decoder"))}
 
 
 @pytest.fixture(autouse=True)

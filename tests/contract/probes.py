@@ -3,6 +3,8 @@
 Every variant that a job can ask for needs an entry in PROBES; an option that changes the head is worth one of its own.
 """
 
+import ast
+import json
 import math
 from collections.abc import Callable
 from dataclasses import dataclass
@@ -10,20 +12,32 @@ from itertools import pairwise
 from pathlib import Path
 from typing import Any
 
+import numpy as np
+import pyarrow as pa
 import pytest
 import torch
+from rouge_score.rouge_scorer import RougeScorer
+from sacrebleu.metrics.bleu import BLEU
+from sacrebleu.metrics.chrf import CHRF
+from sacrebleu.metrics.ter import TER
 from scipy.stats import spearmanr
 from sklearn.metrics import mean_squared_error
 from transformers import (
+    AutoModelForCausalLM,
+    AutoModelForMaskedLM,
+    AutoModelForSeq2SeqLM,
     AutoModelForSequenceClassification,
     AutoModelForTokenClassification,
     AutoTokenizer,
     pipeline,
 )
 
+from app.catalog.plan import DataFile
 from app.catalog.task_spec import TaskSpec, Variant
 from app.catalog.tasks import TASKS
 from tests.contract.tiny import Row
+from worker.tasks.fill_mask import FillMask
+from worker.training.data import Records, collate
 from worker.training.entities import entities, entity_values
 
 ODD_TEXTS = [
@@ -44,7 +58,8 @@ ODD_TEXTS = [
 class Probe:
     """How one form of a task is tested; `task` is what a job would say.
 
-    `odd_rows` are records that preparation would partly refuse; `long` of them do not fit into 48 tokens.
+    `odd_rows` are records that preparation would partly refuse; `long` of them do not fit into 48 tokens, which is None
+    where texts are not read in overlapping windows. `base` names what is trained.
 
     `check_artifact` uses the artifact with plain Transformers on `rows` and compares with the test metrics of the run.
     `check_count` asserts that the test metrics of a run on `odd_rows` left out none of them.
@@ -52,14 +67,17 @@ class Probe:
 
     task: dict[str, Any]
     odd_rows: list[Row]
-    long: int
+    long: int | None
     noun: str
     check_count: Callable[[dict[str, Any]], None]
     check_artifact: Callable[[Path, list[Row], dict[str, Any]], None]
     perfect: float = 1.0
+    tolerance: float = 1e-6
     lowest_loss: float = 0.1
     n_epochs: int = 40  # until eight rows are learned by heart
+    long_says: str = "overlapping windows"
     other_rows: list[Row] | None = None
+    base: str = "encoder"
 
     @property
     def spec(self) -> TaskSpec:
@@ -265,7 +283,203 @@ def check_crf_tagger(artifact: Path, rows: list[Row], scores: dict[str, Any]) ->
         assert [entity["word"] for entity in tag(text)] == [entity["word"] for entity in found]
 
 
+def written_by_card(artifact: Path, verb: str, texts: list[str]) -> list[str]:
+    """What the lines on the model card write."""
+    card = (artifact / "README.md").read_text("utf-8")
+    code = card.split("```python\n")[1].split("\n```")[0].replace("path/to/this/directory", str(artifact))
+    scope: dict[str, Any] = {}
+    exec(code, scope)  # what a reader of the card would run
+    return scope[verb](texts)
+
+
+def target_loss(artifact: Path, sources: list[str], targets: list[str]) -> float:
+    """Mean over target tokens, one record at a time, by Transformers' own shift of the labels."""
+    model: Any = AutoModelForSeq2SeqLM.from_pretrained(artifact)
+    tokenizer: Any = AutoTokenizer.from_pretrained(artifact)
+    losses, tokens = 0.0, 0
+    for source, target in zip(sources, targets, strict=True):
+        ids = tokenizer(text_target=target, return_tensors="pt")["input_ids"]
+        labels = ids[:, 1:] if ids[0, 0] == model.generation_config.decoder_start_token_id else ids
+        before = model.prepare_decoder_input_ids_from_labels(labels)
+        with torch.inference_mode():
+            logits = model(**tokenizer(source, return_tensors="pt"), decoder_input_ids=before).logits
+        losses += torch.nn.functional.cross_entropy(logits[0], labels[0], reduction="sum").item()
+        tokens += labels.shape[1]
+    return losses / tokens
+
+
+def check_translations(artifact: Path, rows: list[Row], scores: dict[str, Any]) -> None:
+    sources, targets = [row["source"] for row in rows], [row["target"] for row in rows]
+    predicted = written_by_card(artifact, "translate", sources)
+    assert predicted == [entry["prediction"] for entry in scores["predictions"]]
+    for name, metric in (("bleu", BLEU(force=True)), ("chrf", CHRF()), ("ter", TER())):
+        assert metric.corpus_score(predicted, [targets]).score == pytest.approx(scores[name], abs=1e-9)
+        assert str(metric.get_signature()) == scores["signatures"][name]
+    assert target_loss(artifact, sources, targets) == pytest.approx(scores["loss"], rel=1e-5)
+    search = json.loads((artifact / "generation_config.json").read_text("utf-8"))
+    assert (search["num_beams"], search["max_new_tokens"]) == (2, 12)
+
+
+def check_summaries(artifact: Path, rows: list[Row], scores: dict[str, Any]) -> None:
+    documents, summaries = [row["document"] for row in rows], [row["summary"] for row in rows]
+    predicted = written_by_card(artifact, "summarize", documents)
+    assert predicted == [entry["prediction"] for entry in scores["predictions"]]
+    names = ["rouge1", "rouge2", "rougeL", "rougeLsum"]
+    library = RougeScorer(names, use_stemmer=True)
+    found = [
+        library.score_multi(row.get("references") or [row["summary"]], text)
+        for row, text in zip(rows, predicted, strict=True)
+    ]
+    for name in names:
+        assert sum(one[name].fmeasure for one in found) / len(rows) == pytest.approx(scores[name], abs=1e-9)
+    assert target_loss(artifact, documents, summaries) == pytest.approx(scores["loss"], rel=1e-5)
+
+
+def card_scope(artifact: Path) -> dict[str, Any]:
+    """What the lines on a model card leave behind, and the value of the last one."""
+    card = (artifact / "README.md").read_text("utf-8")
+    code = card.split("```python\n")[1].split("\n```")[0].replace("path/to/this/directory", str(artifact))
+    *lines, last = ast.parse(code).body
+    scope: dict[str, Any] = {}
+    exec(compile(ast.Module(lines, []), "card", "exec"), scope)  # what a reader of the card would run
+    assert isinstance(last, ast.Expr)
+    return scope | {"value": eval(compile(ast.Expression(last.value), "card", "eval"), scope)}
+
+
+def check_masked_tokens(artifact: Path, rows: list[Row], scores: dict[str, Any]) -> None:
+    """Transformers' own loss over the masks of an evaluation, and what its pipeline puts in their place."""
+    model = AutoModelForMaskedLM.from_pretrained(artifact).eval()
+    tokenizer = AutoTokenizer.from_pretrained(artifact)
+    fill = card_scope(artifact)["fill"]
+    task = FillMask(0.3, whole_words=True, packing=False, label_smoothing=0.0, seed=5)
+    records = Records("test", DataFile(path="", file_id="", filename="", sha256="", rows=0), pa.Table.from_pylist(rows))
+    examples = task.encode(records, tokenizer, 48)
+    losses: list[torch.Tensor] = []
+    for window in range(examples.count):
+        batch = collate(examples, np.array([window]), torch.device("cpu"))
+        place, token = batch.targets["place"], batch.targets["token"]
+        with torch.inference_mode():
+            logits = model(**batch.inputs).logits[0, place]
+        losses.append(torch.nn.functional.cross_entropy(logits, token, reduction="none"))
+        if batch.inputs["input_ids"][0, place].eq(tokenizer.mask_token_id).tolist() == [True]:
+            (answers,) = [fill(tokenizer.decode(batch.inputs["input_ids"][0, 1:-1]))]
+            assert answers[0]["token"] == logits.argmax(dim=-1).item()
+    assert torch.cat(losses).mean().item() == pytest.approx(scores["loss"], rel=1e-5)
+    assert len(torch.cat(losses)) == scores["tokens"]
+
+
+def generation_loss(artifact: Path, texts: list[tuple[str, str]]) -> float:
+    """Mean over the tokens of what follows each context, by Transformers' own loss, which shifts the labels itself."""
+    model = AutoModelForCausalLM.from_pretrained(artifact).eval()
+    tokenizer = AutoTokenizer.from_pretrained(artifact)
+    total, count = 0.0, 0
+    for context, answer in texts:
+        before = tokenizer(context)["input_ids"]
+        ids = tokenizer(context + answer)["input_ids"]
+        assert ids[: len(before)] == before
+        labels = torch.tensor([[-100] * len(before) + ids[len(before) :]])
+        tokens = int((labels[:, 1:] != -100).sum())
+        with torch.inference_mode():
+            total += model(input_ids=torch.tensor([ids]), labels=labels).loss.item() * tokens
+        count += tokens
+    return total / count
+
+
+def check_chats(artifact: Path, rows: list[Row], scores: dict[str, Any]) -> None:
+    tokenizer = AutoTokenizer.from_pretrained(artifact)
+    texts: list[tuple[str, str]] = []
+    for row in rows:
+        *before, answer = row["messages"]
+        context = tokenizer.apply_chat_template(before, tokenize=False, add_generation_prompt=True)
+        assert context.endswith("### Assistant:\n")
+        texts.append((context, answer["content"] + tokenizer.eos_token))
+    assert generation_loss(artifact, texts) == pytest.approx(scores["loss"], rel=1e-5)
+    assert isinstance(card_scope(artifact)["value"], str)
+
+
+def check_completions(artifact: Path, rows: list[Row], scores: dict[str, Any]) -> None:
+    end = AutoTokenizer.from_pretrained(artifact).eos_token
+    texts = [(row["prompt"], row["completion"] + end) for row in rows]
+    assert generation_loss(artifact, texts) == pytest.approx(scores["loss"], rel=1e-5)
+    assert isinstance(card_scope(artifact)["value"], str)
+
+
+def check_documents(artifact: Path, rows: list[Row], scores: dict[str, Any]) -> None:
+    end = AutoTokenizer.from_pretrained(artifact).eos_token
+    assert generation_loss(artifact, [("", row["text"] + end) for row in rows]) == pytest.approx(
+        scores["loss"], rel=1e-5
+    )
+    assert card_scope(artifact)["value"].startswith("A text that")
+
+
+def check_tokens(scores: dict[str, Any]) -> None:
+    assert scores["tokens"] > len(ODD_TEXTS)
+
+
+def _chat(*contents: str) -> Row:
+    roles = ["system", *["user", "assistant"] * len(contents)]
+    messages = [{"role": role, "content": text} for role, text in zip(roles, contents, strict=False)]
+    return {"messages": messages}
+
+
 PROBES: tuple[Probe, ...] = (
+    Probe(
+        task={"type": "translation", "max_target_length": 12, "generation": {"num_beams": 2}},
+        odd_rows=[
+            {"source": text, "target": other} for text, other in zip(ODD_TEXTS, reversed(ODD_TEXTS), strict=True)
+        ],
+        long=1,
+        noun="texts",
+        check_count=check_rows,
+        check_artifact=check_translations,
+        perfect=100.0,
+        n_epochs=160,
+        long_says="cut off",
+    ),
+    Probe(
+        task={"type": "summarization", "max_target_length": 12, "generation": {"num_beams": 1}},
+        odd_rows=[
+            {"document": text, "summary": other, "references": [other, "the film"]}
+            for text, other in zip(ODD_TEXTS, reversed(ODD_TEXTS), strict=True)
+        ],
+        long=1,
+        noun="texts",
+        check_count=check_rows,
+        check_artifact=check_summaries,
+        n_epochs=160,
+        long_says="cut off",
+    ),
+    Probe(
+        task={"type": "fill-mask", "mlm_probability": 0.3, "whole_word_masking": True, "packing": False},
+        odd_rows=[{"text": text} for text in ODD_TEXTS],
+        long=None,
+        noun="texts",
+        check_count=check_tokens,
+        check_artifact=check_masked_tokens,
+        tolerance=0.5,
+        lowest_loss=1.0,
+        n_epochs=120,
+        other_rows=[{"text": "The nurse recorded the temperature."}, {"text": "A second scan was not done."}] * 4,
+    ),
+    *(
+        Probe(
+            task={"type": "text-generation", "format": name} | ({"packing": False} if name == "text" else {}),
+            odd_rows=odd_rows,
+            long=None,
+            noun="texts",
+            check_count=check_tokens,
+            check_artifact=check,
+            tolerance=0.5,
+            lowest_loss=0.5,
+            n_epochs=100,
+            base="decoder",
+        )
+        for name, check, odd_rows in (
+            ("chat", check_chats, [_chat("", text, text or "a", text, "b") for text in ODD_TEXTS]),
+            ("completion", check_completions, [{"prompt": text, "completion": text or "a"} for text in ODD_TEXTS]),
+            ("text", check_documents, [{"text": text} for text in (*ODD_TEXTS[-1:], *ODD_TEXTS[:-1])]),
+        )
+    ),
     Probe(
         task={"type": "text-classification", "problem_type": "single_label_classification"},
         odd_rows=[{"text": text, "label": f"label {index % 3}"} for index, text in enumerate(ODD_TEXTS)],

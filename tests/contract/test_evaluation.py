@@ -92,12 +92,12 @@ def predictions(run_dir: Path) -> list[dict[str, Any]]:
 
 @each_probe
 def test_a_model_on_its_own_test_file_has_the_metrics_of_its_job(
-    probe: Probe, tiny_encoder: Path, tmp_path: Path
+    probe: Probe, tiny_bases: dict[str, Path], tmp_path: Path
 ) -> None:
     rows = probe.rows + probe.odd_rows
     plan = make_plan(
         tmp_path / "job",
-        tiny_encoder,
+        tiny_bases[probe.base],
         rows,
         probe.rows,
         rows,

@@ -12,7 +12,7 @@ from transformers import pipeline
 from app.catalog.preprocessing import Preprocessing, operations
 from app.catalog.tasks import TASKS
 from tests.contract.tiny import Outcome, Row, after_step, make_plan, train
-from worker.protocol import Log
+from worker.protocol import Checkpoint, Log
 from worker.training.data import read_records
 from worker.training.failures import UserError
 from worker.training.preprocessing import apply, of_artifact
@@ -156,6 +156,10 @@ def test_what_is_read_is_cleaned_alike_in_every_split_and_by_the_artifacts_own_f
     clean = module.load(artifact)
     assert clean(marked[3]["text"]) == "& Loud, ."
 
+    (point,) = outcome.of(Checkpoint)
+    for name in ("preprocessing.json", "preprocessing.py"):  # a checkpoint is a model too
+        assert (tmp_path / point.model_path / name).read_bytes() == (artifact / name).read_bytes()
+
     # An evaluation elsewhere reads the settings from the artifact and gets the same records.
     variant = TASKS["text-classification"].variants[0]
     plan = make_plan(tmp_path / "elsewhere", tiny_encoder, marked)
@@ -233,3 +237,17 @@ def test_without_preprocessing_the_artifact_says_nothing_of_it(tiny_encoder: Pat
     assert not names & {"preprocessing.json", "preprocessing.py", "split.csv"}
     assert of_artifact(tmp_path / "artifact") == Preprocessing()
     assert "Preprocessing" not in (tmp_path / "artifact" / "README.md").read_text("utf-8")
+
+
+def test_a_base_model_that_read_texts_otherwise_is_told_of(tiny_encoder: Path, tmp_path: Path) -> None:
+    run(tmp_path / "first", tiny_encoder, {"lowercase": True}, ROWS)
+    base = tmp_path / "first" / "artifact"
+    (log,) = told(run(tmp_path / "other", base, {}, ROWS), "base_cleaned_otherwise")
+    assert (log.level, log.data["base"], log.data["job"]) == ("warn", ["lowercase"], [])
+    assert not told(run(tmp_path / "same", base, {"lowercase": True}, ROWS), "base_cleaned_otherwise")
+
+
+def test_settings_of_another_program_are_not_taken_for_ours(tmp_path: Path) -> None:
+    for content in ("[]", "{}", '{"cleaning": 1}', "no JSON"):
+        (tmp_path / "preprocessing.json").write_text(content)
+        assert of_artifact(tmp_path) == Preprocessing()

@@ -45,14 +45,16 @@ def resumed(base: Path, tmp_path: Path, stops: list[int], **settings: Any) -> Ou
 
 
 @pytest.mark.parametrize("probe", PROBES, ids=str)
-def test_every_form_of_every_task_goes_on_bit_for_bit(probe: Probe, tiny_encoder: Path, tmp_path: Path) -> None:
+def test_every_form_of_every_task_goes_on_bit_for_bit(
+    probe: Probe, tiny_bases: dict[str, Path], tmp_path: Path
+) -> None:
     rows = probe.rows
     settings: dict[str, Any] = {"task": probe.task, "n_epochs": 2, "batch_size": 2, "eval_interval": 2}
 
     def run(name: str, **more: Any) -> Outcome:
         run_dir = tmp_path / name
         last = f"checkpoints/{carry_over(tmp_path / more.pop('after'), run_dir)}" if "after" in more else None
-        plan = make_plan(run_dir, tiny_encoder, rows, rows[:6], rows, resume_from=last, **settings)
+        plan = make_plan(run_dir, tiny_bases[probe.base], rows, rows[:6], rows, resume_from=last, **settings)
         return train(plan, run_dir, **more)
 
     assert run("first", when=after_step(3)).stopped
@@ -84,12 +86,12 @@ def test_a_run_stopped_and_resumed_equals_an_uninterrupted_one_bit_for_bit(
 
 
 @pytest.mark.parametrize("probe", PROBES, ids=str)
-def test_every_task_resumes_bit_for_bit(probe: Probe, tiny_encoder: Path, tmp_path: Path) -> None:
+def test_every_task_resumes_bit_for_bit(probe: Probe, tiny_bases: dict[str, Path], tmp_path: Path) -> None:
     rows = [*probe.rows, *probe.odd_rows[-1:]]
     settings: dict[str, Any] = SETTINGS | {"n_epochs": 2, "task": probe.task}
 
     def plan(run_dir: Path, **more: Any) -> TrainingPlan:
-        return make_plan(run_dir, tiny_encoder, rows, rows[:4], rows, **settings, **more)
+        return make_plan(run_dir, tiny_bases[probe.base], rows, rows[:4], rows, **settings, **more)
 
     uninterrupted = train(plan(tmp_path / "whole"), tmp_path / "whole")
     assert train(plan(tmp_path / "part"), tmp_path / "part", after_step(5)).stopped

@@ -11,8 +11,8 @@ import pyarrow as pa
 import pyarrow.parquet as pq
 import torch
 from accelerate.state import AcceleratorState, GradientState
-from tokenizers import Tokenizer, models, normalizers, pre_tokenizers, processors
-from transformers import BertConfig, BertModel, PreTrainedTokenizerFast
+from tokenizers import Tokenizer, decoders, models, normalizers, pre_tokenizers, processors, trainers
+from transformers import BertConfig, BertModel, GPT2Config, GPT2LMHeadModel, PreTrainedTokenizerFast
 
 from app.catalog.hyperparameters import Hyperparameters
 from app.catalog.plan import DataFile, TrainingPlan
@@ -67,6 +67,34 @@ def write_tiny_encoder(directory: Path) -> Path:
         )
     )
     model.save_pretrained(directory)
+    tokenizer.save_pretrained(directory)
+    return directory
+
+
+def write_tiny_decoder(directory: Path) -> Path:
+    """A random GPT-2 with a byte-level vocabulary of the catalogue's examples, without a chat template or padding."""
+    rows = [row for variant in TASKS["text-generation"].variants for row in variant.example]
+    backend = Tokenizer(models.BPE())
+    backend.pre_tokenizer = pre_tokenizers.ByteLevel(add_prefix_space=False)
+    backend.decoder = decoders.ByteLevel()
+    alphabet = pre_tokenizers.ByteLevel.alphabet()
+    trainer = trainers.BpeTrainer(
+        vocab_size=700, special_tokens=["<|endoftext|>"], initial_alphabet=alphabet, show_progress=False
+    )
+    texts = [text for row in rows for value in row.values() for text in strings(value)]
+    backend.train_from_iterator([*texts, *["### User:\n", "### Assistant:\n", "### System:\n"] * 9], trainer)
+    tokenizer = PreTrainedTokenizerFast(
+        tokenizer_object=backend,
+        model_max_length=WINDOW,
+        bos_token="<|endoftext|>",
+        eos_token="<|endoftext|>",
+        model_input_names=["input_ids", "attention_mask"],
+    )
+    torch.manual_seed(7)
+    config = GPT2Config(
+        vocab_size=len(tokenizer), n_embd=32, n_layer=2, n_head=2, n_positions=WINDOW, bos_token_id=0, eos_token_id=0
+    )
+    GPT2LMHeadModel(config).save_pretrained(directory)
     tokenizer.save_pretrained(directory)
     return directory
 

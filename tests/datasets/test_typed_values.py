@@ -109,6 +109,7 @@ def test_one_at_a_time_and_many_at_once_agree():
     fine = {
         "id": ["a", 7],
         "text": ["a", "b c"],
+        "texts": [["a"], ["b c", "d"]],
         "label": ["a", 3],
         "labels": [["a"], [], ["b", "c"]],
         "number": [1, 2.5, "3"],
@@ -116,6 +117,8 @@ def test_one_at_a_time_and_many_at_once_agree():
         "tags": [["O"], []],
         "extra": ["a", "", 3, 2.5, True],
         "answers": [{"text": ["a"], "answer_start": [3]}, [{"text": "b", "answer_start": 1}]],
+        "messages": [[{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "weight": 1}]],
+        "tools": [[{"type": "function", "function": {"name": "a"}}], '[{"function": {"name": "é"}}]'],
     }
     assert set(fine) == set(CANONICAL)
     for name, column in fine.items():

@@ -12,7 +12,7 @@ import pytest
 from openai import OpenAI
 
 from examples.service import Service, own_service
-from tests.contract.tiny import write_tiny_encoder
+from tests.contract.tiny import write_tiny_decoder, write_tiny_encoder
 
 DATA = Path(__file__).parents[2] / "examples" / "movie_reviews"
 DEADLINE_S = 120
@@ -54,9 +54,10 @@ def having(processes: Iterable[psutil.Process], *words: str, without: str = "") 
 
 @pytest.fixture(scope="session")
 def models_dir() -> Iterator[Path]:
-    """A directory of base models with one tiny random encoder."""
+    """A directory of base models with a tiny random encoder and decoder."""
     with TemporaryDirectory(prefix="tailor-models-") as name:
         write_tiny_encoder(Path(name) / "tiny")
+        write_tiny_decoder(Path(name) / "tiny-decoder")
         (Path(name) / "pickled").mkdir()
         (Path(name) / "pickled" / "config.json").write_text('{"model_type": "bert"}')
         (Path(name) / "pickled" / "tokenizer.json").write_text("{}")

@@ -48,7 +48,8 @@ def run(plan: EvaluationPlan, run_dir: Path, emit: Callable[[Event], None], stop
     seed_generators(plan.seed)
     model = task.load_model(base, emit)
 
-    max_length = base.window if plan.max_length is None else plan.max_length
+    window = min(base.window, variant.auto_window or base.window)
+    max_length = window if plan.max_length is None else plan.max_length
     check_max_length(max_length, base)
     examples = task.encode(records, base.tokenizer, max_length)
     if (log := task.windows_log(records, examples, max_length)) is not None:

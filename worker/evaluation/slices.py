@@ -55,7 +55,6 @@ def _lengths(
     records: Records, fields: tuple[RecordField, ...], tokenizer: PreTrainedTokenizerBase
 ) -> NDArray[np.int64]:
     """Tokens of all that the model reads of each record, special ones left out."""
-    backend = cast(Tokenizer, tokenizer.backend_tokenizer)
     lengths = np.zeros(records.table.num_rows, dtype=np.int64)
     for field in fields:
         if not field.is_read:
@@ -63,11 +62,15 @@ def _lengths(
         column: list[Any] = records.column(field.name)
         for start in range(0, len(column), TEXTS_PER_CALL):
             chunk = [value or "" for value in column[start : start + TEXTS_PER_CALL]]
-            encodings = backend.encode_batch_fast(
-                chunk, is_pretokenized=field.type == "words", add_special_tokens=False
-            )
-            lengths[start : start + len(chunk)] += [len(encoding) for encoding in encodings]
+            lengths[start : start + len(chunk)] += _counts(chunk, tokenizer, words=field.type == "words")
     return lengths
+
+
+def _counts(texts: list[Any], tokenizer: PreTrainedTokenizerBase, *, words: bool) -> list[int]:
+    if not getattr(tokenizer, "is_fast", False):
+        return [len(cast(Any, tokenizer)(text, add_special_tokens=False)["input_ids"]) for text in texts]
+    backend = cast(Tokenizer, tokenizer.backend_tokenizer)
+    return list(map(len, backend.encode_batch_fast(texts, is_pretokenized=words, add_special_tokens=False)))
 
 
 def _by_length(lengths: NDArray[np.int64], bins: int) -> Slicing:

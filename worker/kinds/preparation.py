@@ -9,9 +9,10 @@ from app.catalog.plan import PreparationLimits, PreparationPlan
 from app.db import transaction
 from app.jobs import leases, preparations, validation
 from app.jobs.events import Event
+from app.registry import models
 from app.settings import Settings
 from app.storage.blobs import BlobRef, get_file, put_file
-from app.tables import File, Job, Preparation
+from app.tables import File, Job, Model, Preparation
 from worker import base_models, protocol
 from worker.context import WorkerContext
 from worker.kinds import UnusableJobError
@@ -40,6 +41,7 @@ class PreparationKind:
         with transaction(context.sessions) as session:
             preparation = session.get(Preparation, job.preparation_id)
             file = session.get(File, preparation.file_id) if preparation else None
+            model = session.get(Model, preparation.model) if preparation and preparation.model else None
         if preparation is None or file is None or file.blob_id is None:
             raise UnusableJobError(protocol.Failure("user_error", "file_not_found", "The file was deleted."))
         get_file(context.blobs, file.blob_id, run_dir / "source")
@@ -54,6 +56,7 @@ class PreparationKind:
             columns=preparation.columns,
             extras=tuple(preparation.extras),
             model=preparation.model,
+            fitting_tasks=None if model is None else tuple(models.fitting_tasks(model) or ()),
             tokenizer=tokenizer,
             max_length=window,
             limits=limits_of(context.settings),

@@ -94,6 +94,7 @@ class Freeze(Method):
             return
         # A hair's breadth: 3 x 0.1 epochs are due after 0.3, whatever floating point makes of them.
         thawed = int(epoch / self.options.gradual_unfreezing + 1e-9)
+        thawed += min(self.depth.values())  # a head that is tied to the embeddings is none of its own
         for name, parameter in model.named_parameters():
             if name in self.depth:
                 parameter.requires_grad_(self.depth[name] <= thawed)

@@ -42,13 +42,15 @@ class Lora(Method):
         """Put the matrices in and freeze the rest but the head. Raises UserError for unknown target modules."""
         head = [name for name, _ in model.named_parameters() if task.is_head(name)]
         self.head = sorted({name.partition(".")[0] for name in head})
+        targets = self._targets(model, task)
         config = LoraConfig(
             r=self.options.r,
             lora_alpha=cast(int, self.options.alpha),  # PEFT divides by it; it need not be whole
             lora_dropout=self.options.dropout,
             use_dora=self.options.dora,
             use_rslora=self.options.rslora,
-            target_modules=self._targets(model, task),
+            target_modules=targets,
+            fan_in_fan_out=all(isinstance(model.get_submodule(name), Conv1D) for name in targets),  # GPT-2's layers
             base_model_name_or_path=model.config.name_or_path,
         )
         self.tuner = LoraModel(model, config, NAME)

@@ -58,7 +58,7 @@ def write_artifact(
         shutil.rmtree(draft)
     draft.mkdir()
     write_model(draft)
-    provenance.preprocessing.write(draft)
+    provenance.preprocessing.write_parts(draft)
     (draft / "README.md").write_text(model_card(provenance, metrics), "utf-8")
     (draft / "metrics.json").write_text(_json(metrics), "utf-8")
     manifest = {
@@ -192,6 +192,9 @@ def _results_table(metrics: dict[str, Any]) -> str:
                 f"{metrics[split][name]:.4f}" + (f" ({low_high[0]:.4f} to {low_high[1]:.4f})" if low_high else "")
             )
         lines.append(f"| {name} | {' | '.join(cells)} |")
+    if "before_training" in metrics:
+        before = ", ".join(f"{name} {value:.4f}" for name, value in metrics["before_training"].items())
+        lines += ["", f"The base model before training, on the validation file: {before}."]
     return "\n".join(lines)
 
 

@@ -3,7 +3,7 @@
 from collections.abc import Sequence
 from dataclasses import dataclass, replace
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Any, Protocol, Self, cast
 
 import numpy as np
 import pyarrow as pa
@@ -92,13 +92,33 @@ class Ragged:
         return matrix
 
 
+class Draw(Protocol):
+    """What is decided of a batch each time it is drawn, such as which tokens are masked."""
+
+    @property
+    def redraws(self) -> bool:
+        """Whether a window has other inputs in each epoch."""
+        ...
+
+    def __call__(
+        self, inputs: dict[str, NDArray[Any]], rows: NDArray[np.int64], epoch: int | None
+    ) -> dict[str, NDArray[Any]]:
+        """Change padded `inputs` [batch, tokens] in place and return further targets, of whatever shape.
+
+        It is a function of the windows' numbers `rows` and of the epoch (None: evaluation), so that a run that was
+        stopped goes on with the same, whatever the batches.
+        """
+        ...
+
+
 @dataclass(frozen=True)
 class Examples:
     """What a forward pass sees: `count` windows of records.
 
     `inputs` are the model's token inputs by argument name, of one length a window. `targets` are whatever the task
     compares or looks up by: arrays [windows, ...], or ragged rows, padded on the right to their longest in a batch.
-    `weight` is a window's share in the loss; `record` says which record (0-based) it is a window of.
+    `weight` is a window's share in the loss; `record` says which record (0-based) it is a window of. `draw` completes a
+    batch.
     """
 
     inputs: dict[str, Ragged]
@@ -106,6 +126,7 @@ class Examples:
     weight: NDArray[np.float32]
     record: NDArray[np.int64]
     pad_left: bool
+    draw: Draw | None = None
 
     @property
     def count(self) -> int:
@@ -146,7 +167,8 @@ class Examples:
 class Batch:
     """Tensors on the device: `inputs` [batch, tokens] are the model's arguments, `weight` is [batch].
 
-    `targets` are [batch, ...], ragged ones [batch, longest]. `rows` are the windows' numbers in their `Examples`.
+    `targets` are [batch, ...], ragged ones [batch, longest], drawn ones as `Draw` says. `rows` are the windows'
+    numbers in their `Examples`.
     """
 
     inputs: dict[str, torch.Tensor]
@@ -155,8 +177,11 @@ class Batch:
     rows: NDArray[np.int64]
 
 
-def collate(examples: Examples, rows: NDArray[np.int64], device: torch.device) -> Batch:
-    """Pad to the longest of the batch; on a GPU to a multiple of 8, which tensor cores want."""
+def collate(examples: Examples, rows: NDArray[np.int64], device: torch.device, epoch: int | None = None) -> Batch:
+    """Pad to the longest of the batch; on a GPU to a multiple of 8, which tensor cores want.
+
+    `epoch` is that of training; None in evaluation.
+    """
     lengths = examples.lengths[rows]
     width = int(lengths.max())
     if device.type != "cpu":
@@ -165,9 +190,12 @@ def collate(examples: Examples, rows: NDArray[np.int64], device: torch.device) -
     mask = columns >= (width - lengths)[:, None] if examples.pad_left else columns < lengths[:, None]
     inputs = {name: ragged.matrix(rows, width, examples.pad_left) for name, ragged in examples.inputs.items()}
     inputs["attention_mask"] = mask.astype(np.int64)
+    targets = {name: _rows_of(target, rows) for name, target in examples.targets.items()}
+    if examples.draw is not None:
+        targets |= examples.draw(inputs, rows, epoch)
     return Batch(
         inputs={name: _to_device(array, device) for name, array in inputs.items()},
-        targets={name: _to_device(_rows_of(target, rows), device) for name, target in examples.targets.items()},
+        targets={name: _to_device(target, device) for name, target in targets.items()},
         weight=_to_device(examples.weight[rows], device),
         rows=rows,
     )

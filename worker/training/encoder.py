@@ -11,6 +11,7 @@ from tokenizers import Tokenizer
 from tokenizers.pre_tokenizers import ByteLevel
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
+from app.model_files.tokenizers import SENTENCEPIECE_TOKENIZERS
 from worker.protocol import Log
 from worker.training.failures import UserError, failure_of
 
@@ -31,6 +32,7 @@ CLASSIFIERS = (
 OF_HEADS_WITH_CODE = ("auto_map", "custom_pipelines", "crf_window")
 # Heads that pretraining leaves behind; nobody misses them.
 PRETRAINING_HEADS = ("ForMaskedLM", "ForPreTraining", "LMHeadModel", "ForCausalLM", "Model")
+HALVES = ("encoder", "decoder")  # configurations that an encoder-decoder of two models consists of
 UNBOUNDED_WINDOW = 512  # `auto` for a model with relative positions, whose own window has no end
 
 
@@ -94,7 +96,8 @@ def open_base(id_: str, directory: Path, model_types: frozenset[str], *, words: 
         raise UserError(
             "base_model_unreadable", f"Base model {id_!r} cannot be read: {str(error).strip()[:500]}", "model"
         ) from error
-    if not getattr(tokenizer, "is_fast", False):
+    fast = bool(getattr(tokenizer, "is_fast", False))
+    if not fast and model_type not in SENTENCEPIECE_TOKENIZERS:
         raise UserError(
             "base_model_without_fast_tokenizer",
             f"Base model {id_!r} has no fast tokenizer (tokenizer.json). Convert it: "
@@ -109,9 +112,10 @@ def open_base(id_: str, directory: Path, model_types: frozenset[str], *, words: 
     _complete_padding(id_, config, tokenizer)
     _drop_segments(config, tokenizer)
     # A tokenizer file may carry a truncation of its own; saved with our model it would cut other programs' texts.
-    backend = cast(Tokenizer, tokenizer.backend_tokenizer)
-    backend.no_truncation()
-    backend.no_padding()
+    if fast:
+        backend = cast(Tokenizer, tokenizer.backend_tokenizer)
+        backend.no_truncation()
+        backend.no_padding()
     return BaseModelFiles(id_, directory, config, tokenizer, _window_limit(config, tokenizer))
 
 
@@ -166,14 +170,20 @@ def _drop_segments(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase)
 
 
 def _window_limit(config: PreTrainedConfig, tokenizer: PreTrainedTokenizerBase) -> int | None:
+    halves = [half for name in HALVES if isinstance(half := getattr(config, name, None), PreTrainedConfig)]
+    limits = [_positions(part) for part in halves or [config]] + [tokenizer.model_max_length]
+    known = [limit for limit in limits if limit is not None and limit < 10**9]
+    return min(known) if known else None
+
+
+def _positions(config: PreTrainedConfig) -> int | None:
     positions: int | None = getattr(config, "max_position_embeddings", None)
-    if positions is not None and positions <= 0:
-        positions = None  # -1 is written for relative positions
-    if positions is not None and config.model_type in OFFSET_POSITIONS:
+    if positions is None or positions <= 0:
+        return None  # -1 is written for relative positions
+    if config.model_type in OFFSET_POSITIONS:
         # MPNet's padding_idx is 1 whatever its padding token is.
         positions -= 1 + (1 if config.model_type == "mpnet" else cast(int, config.pad_token_id))
-    limits = [limit for limit in (positions, tokenizer.model_max_length) if limit is not None and limit < 10**9]
-    return min(limits) if limits else None
+    return positions
 
 
 def check_max_length(max_length: int, base: BaseModelFiles) -> None:

@@ -16,6 +16,7 @@ from worker.training.sampler import evaluation_batches
 
 PHASE_INTERVAL_S = 1.0
 TOKENS_PER_BATCH = {"cpu": 4096, "cuda": 65536}
+SLOWER = 8  # so much smaller are batches where predicting is slow: between them lie the stop and the signs of life
 
 
 def evaluate(
@@ -57,7 +58,8 @@ def predict(
     model.eval()
     try:
         with torch.inference_mode():
-            for rows in evaluation_batches(examples.lengths, TOKENS_PER_BATCH.get(device.type, 16384)):
+            tokens = TOKENS_PER_BATCH.get(device.type, 16384) // (1 if task.evaluation_rows is None else SLOWER)
+            for rows in evaluation_batches(examples.lengths, tokens):
                 if stop.is_set():
                     raise StoppedError
                 for row, prediction in zip(rows, task.predict(model, collate(examples, rows, device)), strict=True):

@@ -117,7 +117,8 @@ class FrozenBody:
             self._compute(site)
 
     def _compute(self, site: Site) -> None:
-        splits = site.splits()
+        # What is drawn anew in each epoch is never met again.
+        splits = [examples for examples in site.splits() if examples.draw is None or not examples.draw.redraws]
         total, done, told_at = sum(examples.count for examples in splits), 0, now()
         site.model.train()
         self.listening = True

@@ -19,7 +19,7 @@ from worker.training.checkpoint import Best, TrainState
 from worker.training.data import Examples, Records, collate
 from worker.training.evaluation import evaluate, rank
 from worker.training.failures import StoppedError, UserError
-from worker.training.interfaces import Task
+from worker.training.interfaces import Scores, Task
 from worker.training.optimizer import ParameterGroup
 from worker.training.pace import Pace, now
 from worker.training.sampler import LengthBuckets
@@ -187,8 +187,9 @@ def _step(
     rows = np.concatenate(batches)
     total_weight = float(train.weight[rows].sum(dtype=np.float64))
     sums: dict[str, torch.Tensor] = {}
+    epoch = state.step // engine.sampler.steps_per_epoch
     for batch_rows in batches:
-        objective = engine.adaptation.objective(engine.model, collate(train, batch_rows, device))
+        objective = engine.adaptation.objective(engine.model, collate(train, batch_rows, device, epoch))
         loss = objective.loss / total_weight
         engine.accelerator.backward(loss)
         for name, value in [("loss", loss.detach()), *((k, v / total_weight) for k, v in objective.sums.items())]:
@@ -248,29 +249,32 @@ def _milestone_due(settings: LoopSettings, state: TrainState) -> bool:
 def _milestone(engine: Engine, settings: LoopSettings, state: TrainState) -> None:
     """Evaluate where there is a validation file, and keep the best. Ties go to the lower loss, then to the earlier."""
     if engine.validation is not None:
-        began = now()
-        split = engine.validation
-        with engine.adaptation.evaluated(engine.model):
-            scores = evaluate(
-                engine.task,
-                engine.model,
-                engine.accelerator.device,
-                split.records,
-                split.examples,
-                engine.stop,
-                engine.emit,
-            )
-        engine.pace.evaluated(now() - began, split.examples.count)
-        epoch = _epoch(engine, state)
-        engine.emit(Metrics("validation", state.step, epoch, scores.values))
-        row = {f"valid_{name}": value for name, value in scores.values.items()}
-        state.history.append({"step": float(state.step), "epoch": epoch} | row)
+        scores = _evaluate(engine, engine.validation, state)
         if state.best is None or _beats(settings, scores.values, state.best.values):
             state.best = Best(state.step, scores.values, scores.detail)
             state.evaluations_without_gain = 0
         else:
             state.evaluations_without_gain += 1
     state.milestone = state.step
+
+
+def measure_base(engine: Engine, state: TrainState, *, wanted: bool) -> None:
+    """Tell what the weights are worth before the first step. They are not among those that are chosen from."""
+    if wanted and engine.validation is not None and state.step == 0:
+        _evaluate(engine, engine.validation, state)
+
+
+def _evaluate(engine: Engine, split: Split, state: TrainState) -> Scores:
+    began = now()
+    device = engine.accelerator.device
+    with engine.adaptation.evaluated(engine.model):
+        scores = evaluate(engine.task, engine.model, device, split.records, split.examples, engine.stop, engine.emit)
+    engine.pace.evaluated(now() - began, split.examples.count)
+    epoch = _epoch(engine, state)
+    engine.emit(Metrics("validation", state.step, epoch, scores.values))
+    row = {f"valid_{name}": value for name, value in scores.values.items()}
+    state.history.append({"step": float(state.step), "epoch": epoch} | row)
+    return scores
 
 
 def _beats(settings: LoopSettings, values: dict[str, float], best: dict[str, float]) -> bool:

@@ -26,14 +26,18 @@ from worker.training.text_preprocessing import SETTINGS, Clean, cleaner
 
 MODULE = "preprocessing.py"
 SPLIT_ROWS = "split.csv"
+FORMAT = "tailor-preprocessing-1"
 
 
 def of_artifact(directory: Path) -> Preprocessing:
     """How the model in `directory` reads texts; `stop_words` is the list itself, whatever it was asked for by."""
-    path = directory / SETTINGS
-    if not path.exists():
+    try:
+        described = json.loads((directory / SETTINGS).read_text("utf-8"))
+    except (FileNotFoundError, ValueError):
         return Preprocessing()
-    return Preprocessing.model_validate(json.loads(path.read_text("utf-8"))["cleaning"])
+    if not isinstance(described, dict) or described.get("format") != FORMAT:  # another program's
+        return Preprocessing()
+    return Preprocessing.model_validate(described["cleaning"])
 
 
 def apply(preprocessing: Preprocessing, records: Records, spec: TaskSpec, variant: Variant) -> Records:
@@ -70,7 +74,7 @@ def _cleaned(value: Any, clean: Clean) -> Any:
 
 
 def _read_columns(variant: Variant) -> list[str]:
-    return [field.name for field in variant.fields if field.is_read]
+    return [field.name for field in variant.fields if field.is_read and field.type in ("text", "words")]
 
 
 @dataclass(frozen=True)
@@ -114,11 +118,12 @@ class Preprocessed:
         return f"## Preprocessing\n\n{chr(10).join(lines)}\nSettings: `{SETTINGS}`.\n\n"
 
     def write(self, directory: Path) -> None:
-        """Leave in a model's directory what others need to read texts, and to split the file, in the same way."""
+        """Leave in a model's directory, a checkpoint's too, what others need to read texts in the same way."""
         asked = self.preprocessing
         if asked == Preprocessing():
             return
         described = {
+            "format": FORMAT,
             "cleaning": _with_stop_words(asked).cleaning,
             "stop_words_language": asked.stop_words if isinstance(asked.stop_words, str) else None,
             "deduplicate": asked.deduplicate,
@@ -129,23 +134,46 @@ class Preprocessed:
         (directory / SETTINGS).write_text(json.dumps(described, indent=2, ensure_ascii=False) + "\n", "utf-8")
         if asked.cleaning:
             shutil.copyfile(text_preprocessing.__file__, directory / MODULE)
+
+    def write_parts(self, directory: Path) -> None:
+        """Leave `split.csv` in a finished model's directory: it may be large, and checkpoints are many."""
         if self.parts is not None:
             (directory / SPLIT_ROWS).write_text(self.parts, "utf-8", newline="")
 
 
 def preprocess(
-    preprocessing: Preprocessing, splits: Mapping[str, Records], spec: TaskSpec, variant: Variant, seed: int
+    preprocessing: Preprocessing,
+    splits: Mapping[str, Records],
+    spec: TaskSpec,
+    variant: Variant,
+    *,
+    base: Path,
+    seed: int,
 ) -> Preprocessed:
     """Clean every split, take validation and test out of `train` where asked, and remove copies from `train`.
 
-    The same file, preprocessing and seed give the same records in every attempt. Raises UserError for operations that
+    The same file, preprocessing and seed give the same records in every attempt. Tells when the model in `base` was
+    trained on texts that were cleaned otherwise. Raises UserError for operations that
     do not fit the task, a split that leaves a part empty, and records without a group.
     """
     asked = preprocessing.with_seed(seed)
     cleaned = {name: apply(asked, records, spec, variant) for name, records in splits.items()}
     logs = _tell_cleaned(asked, splits, cleaned, variant) if asked.cleaning else []
+    before = of_artifact(base)
+    if before.cleaning and before.cleaning != _with_stop_words(asked).cleaning:
+        logs.append(_tell_base(before, asked))
     selected, parts, more = select(asked, cleaned, variant)
     return Preprocessed(asked, selected, logs + more, parts)
+
+
+def _tell_base(before: Preprocessing, asked: Preprocessing) -> Log:
+    now = ", ".join(asked.cleaning) or "none"
+    return Log(
+        f"The base model was trained on texts cleaned by {', '.join(before.cleaning)}, as its {SETTINGS} says; this "
+        f"job asks for {now}. Ask for the same, unless the texts are others.",
+        level="warn",
+        data={"code": "base_cleaned_otherwise", "base": list(before.cleaning), "job": list(asked.cleaning)},
+    )
 
 
 def _tell_cleaned(

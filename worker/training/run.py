@@ -19,12 +19,12 @@ from worker.training.artifact import Provenance, write_artifact, write_step_metr
 from worker.training.checkpoint import TrainState
 from worker.training.data import Examples, read_records
 from worker.training.device import bound_memory, check_precision, fast_precision, keep_freed_memory, seed_generators
-from worker.training.encoder import BaseModelFiles, check_max_length, open_base
+from worker.training.encoder import check_max_length, open_base
 from worker.training.evaluation import evaluate
 from worker.training.failures import UserError
 from worker.training.features import Site
 from worker.training.interfaces import Task, task_class
-from worker.training.loop import Engine, LoopSettings, Split, fit
+from worker.training.loop import Engine, LoopSettings, Split, fit, measure_base
 from worker.training.optimizer import Rates, adamw
 from worker.training.preprocessing import preprocess
 from worker.training.sampler import LengthBuckets
@@ -45,7 +45,7 @@ def run(plan: TrainingPlan, run_dir: Path, emit: Callable[[Event], None], stop: 
     asked = plan.hyperparameters
     files = {"train": plan.train, "validation": plan.validation, "test": plan.test}
     read = {name: read_records(name, file, run_dir) for name, file in files.items() if file is not None}
-    preprocessed = preprocess(plan.preprocessing, read, spec, variant, plan.seed)
+    preprocessed = preprocess(plan.preprocessing, read, spec, variant, base=run_dir / plan.base, seed=plan.seed)
     splits = preprocessed.splits
     _tell(preprocessed.logs, emit)
     if asked.early_stopping_patience is not None and "validation" not in splits:
@@ -72,13 +72,14 @@ def run(plan: TrainingPlan, run_dir: Path, emit: Callable[[Event], None], stop: 
     model = adaptation.adapt(task.load_model(base, emit))
     if (log := adaptation.log(model)) is not None:
         emit(log)
-    max_length = asked.max_length if asked.max_length != "auto" else base.window
+    window = min(base.window, variant.auto_window or base.window)
+    max_length = asked.max_length if asked.max_length != "auto" else window
     check_max_length(max_length, base)
 
     encoded = {name: Split(records, task, base.tokenizer, max_length, emit) for name, records in splits.items()}
     watched = _watched(encoded.get("validation"), task.evaluation_rows, plan.seed)
     train = encoded["train"].examples
-    chosen = _resolve(asked, train, base, model, task)
+    chosen = _resolve(asked, train, window, model, task)
     sampler = LengthBuckets(train.lengths, chosen.batch_size, chosen.gradient_accumulation_steps, plan.seed)
     total_steps = chosen.n_epochs * sampler.steps_per_epoch
     if chosen.max_steps is not None:
@@ -123,6 +124,7 @@ def run(plan: TrainingPlan, run_dir: Path, emit: Callable[[Event], None], stop: 
         base=base,
         task=task,
         max_length=max_length,
+        preprocessed=preprocessed,
         adaptation=adaptation,
         steps_per_epoch=sampler.steps_per_epoch,
         model=model,
@@ -145,6 +147,7 @@ def run(plan: TrainingPlan, run_dir: Path, emit: Callable[[Event], None], stop: 
             resumed_from_step=None if plan.resume_from is None else state.step,
         )
     )
+    measure_base(engine, state, wanted=variant.measures_base)
     fit(engine, settings, state, lambda: store.save(state))
 
     def score(name: Literal["validation", "test"]) -> dict[str, Any]:
@@ -174,6 +177,7 @@ def run(plan: TrainingPlan, run_dir: Path, emit: Callable[[Event], None], stop: 
         )
     if "test" in encoded:
         metrics["test"] = score("test")
+    metrics |= _before_training(state)
     selected_by = "last step (no validation file)" if state.best is None else f"validation {variant.selection_metric}"
     metrics |= {"best_step": best_step, "selected_by": selected_by}
 
@@ -220,20 +224,27 @@ def _watched(validation: Split | None, rows: int | None, seed: int) -> Split | N
 
 
 def _resolve(
-    asked: Hyperparameters, train: Examples, base: BaseModelFiles, model: PreTrainedModel, task: Task
+    asked: Hyperparameters, train: Examples, window: int, model: PreTrainedModel, task: Task
 ) -> ResolvedHyperparameters:
     chosen = resolve(
         asked,
         TrainingFacts(
             training_rows=train.count,
-            hidden_size=int(getattr(model.config, "hidden_size", 768)),
-            model_window=base.window,
+            hidden_size=int(getattr(model.config.get_text_config(), "hidden_size", 768)),
+            model_window=window,
             fast_precision=fast_precision(),
             head_rate_factor=task.head_rate_factor,
         ),
     )
     check_precision(chosen.precision)
     return chosen
+
+
+def _before_training(state: TrainState) -> dict[str, dict[str, float]]:
+    """What the base model was worth on the validation file, where that was measured."""
+    rows = [row for row in state.history if row["step"] == 0]
+    values = {name.removeprefix("valid_"): value for row in rows for name, value in row.items() if "valid_" in name}
+    return {"before_training": values} if values else {}
 
 
 def _identity(plan: TrainingPlan, chosen: ResolvedHyperparameters) -> dict[str, Any]:

@@ -74,7 +74,7 @@ def _texts(records: Records, variant: Variant) -> list[str]:
 
 
 def _normalised(value: Any) -> str:
-    return normalised(" ".join(value) if isinstance(value, list) else value or "")
+    return normalised(" ".join(map(str, value)) if isinstance(value, list) else value or "")
 
 
 def _targets(records: Records, variant: Variant) -> list[str]:

@@ -15,6 +15,7 @@ from worker.training.checkpoint import Snapshot, TrainState
 from worker.training.device import generator_state, restore_generators
 from worker.training.encoder import BaseModelFiles
 from worker.training.interfaces import Task
+from worker.training.preprocessing import Preprocessed
 
 GENERATOR, METHOD = "generator/", "method/"  # how the names of tensors in a checkpoint start
 
@@ -29,6 +30,7 @@ class Store:
     base: BaseModelFiles
     task: Task
     max_length: int
+    preprocessed: Preprocessed
     adaptation: Adaptation
     steps_per_epoch: int
     model: PreTrainedModel
@@ -72,12 +74,13 @@ class Store:
         return snapshot.state
 
     def write_model(self, directory: Path, state: TrainState) -> None:
-        """A Transformers directory: weights, configuration, tokenizer, and what the task adds."""
+        """A Transformers directory: weights, configuration, tokenizer, and what task and preprocessing add."""
         directory.mkdir(exist_ok=True)
         self.adaptation.save(self.model, directory)
         self.base.tokenizer.save_pretrained(directory)
         task = self.task if state.best is None else self.task.tuned(state.best.detail)
         task.add_files(directory, self.max_length)
+        self.preprocessed.write(directory)
 
 
 def _under(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

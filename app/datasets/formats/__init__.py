@@ -11,13 +11,15 @@ from app.datasets.formats.fasttext import FastText
 from app.datasets.formats.json_array import JsonArray
 from app.datasets.formats.jsonl import JsonLines
 from app.datasets.formats.parquet import ParquetTable
+from app.datasets.formats.plain_text import PlainText
 from app.datasets.formats.reader import RecordReader
 from app.datasets.formats.squad import SquadDocument
 from app.datasets.formats.structured import StructuredFormat
+from app.datasets.formats.tmx import TMX
 from app.datasets.problems import Problems
 from app.datasets.source import Source
 
-STRUCTURED: tuple[StructuredFormat, ...] = (CONLL,)
+STRUCTURED: tuple[StructuredFormat, ...] = (TMX, CONLL)
 READERS: dict[str, Callable[[Source, Problems], RecordReader]] = {
     "jsonl": JsonLines,
     "json": JsonArray,
@@ -26,5 +28,6 @@ READERS: dict[str, Callable[[Source, Problems], RecordReader]] = {
     "parquet": ParquetTable,
     "squad": SquadDocument,
     "fasttext": FastText,
+    "text": PlainText,
     **{structured.name: structured.open for structured in STRUCTURED},
 }

@@ -4,7 +4,7 @@ from collections.abc import Sequence
 from typing import Any
 
 from app.datasets.formats.reader import RecordReader
-from app.datasets.layouts.layout import Columns, LaidOut, Layout, Sample
+from app.datasets.layouts.layout import Columns, LaidOut, Layout, Options, Sample
 from app.datasets.layouts.spans import TASK, SpanRecords
 from app.datasets.problems import Problem, Problems, listed, shown
 from app.datasets.values import InvalidValueError, text
@@ -22,7 +22,9 @@ def _recognise(columns: Sequence[str], asked: Columns, sample: Sample, told: boo
     return bool(spans) or (told and all(isinstance(result, list) for result in results))
 
 
-def _open(reader: RecordReader, asked: Columns, sample: Sample, problems: Problems, warnings: Problems) -> LaidOut:
+def _open(
+    reader: RecordReader, asked: Columns, options: Options, sample: Sample, problems: Problems, warnings: Problems
+) -> LaidOut:
     told = asked.get("tokens")
 
     def look(values: tuple[Any, ...]) -> tuple[str, list[Any]]:

@@ -5,7 +5,7 @@ from typing import Any
 
 from app.datasets.alignment import Span, align
 from app.datasets.formats.reader import Batch, RecordReader
-from app.datasets.layouts.layout import Columns, LaidOut, Layout, Sample
+from app.datasets.layouts.layout import Columns, LaidOut, Layout, Options, Sample
 from app.datasets.problems import Problem, Problems, Unit, shown
 from app.datasets.sequences import as_list
 from app.datasets.values import InvalidValueError, label, text
@@ -31,6 +31,7 @@ class SpanRecords:
     ) -> None:
         self._reader = reader
         self.source_columns = tuple(wanted)
+        self.told: dict[str, str] = {}
         self._look = look
         self._problems = problems
         self._warnings = warnings
@@ -155,7 +156,9 @@ def _recognise(columns: Sequence[str], asked: Columns, sample: Sample, told: boo
     return told and bool(known) and len(known) == len(lists)
 
 
-def _open(reader: RecordReader, asked: Columns, sample: Sample, problems: Problems, warnings: Problems) -> LaidOut:
+def _open(
+    reader: RecordReader, asked: Columns, options: Options, sample: Sample, problems: Problems, warnings: Problems
+) -> LaidOut:
     found = _columns(reader.columns, asked)
     assert found is not None
 

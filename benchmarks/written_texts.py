@@ -1,0 +1,168 @@
+"""Translation with a small model from random weights, and summarization with the starter, whose weights begin both
+an encoder and a decoder.
+
+`python -m benchmarks.written_texts` prepares the files as an upload would be, trains in this process and prints the
+scores of the test files with their intervals, beside what no model needs to be trained for: the text itself as its
+translation (Tatoeba, English to Chinese) and its first sentence as its summary (SciTLDR, the best of all references).
+Neither model has ever written: one that has would do far better. `--rows` bounds the training rows, `--choose` scores
+the validation files instead, for choosing hyperparameters (as JSON in `--hyperparameters`).
+"""
+
+import argparse
+import json
+import os
+import tempfile
+import threading
+from collections.abc import Sequence
+from dataclasses import dataclass
+from pathlib import Path
+from typing import Any
+
+from app.catalog.hyperparameters import Hyperparameters
+from app.catalog.plan import DataFile, PreparationLimits, PreparationPlan, TrainingPlan
+from app.datasets.prepare import prepare
+from app.registry.base_models import STARTER, starter_directory
+from worker.child import ENVIRONMENT
+from worker.protocol import Event, Metrics, Progress, Result
+
+DATA = Path(__file__).parents[2] / "shared" / "data"
+LIMITS = PreparationLimits(max_decompressed_bytes=1 << 30, max_row_bytes=1 << 20, memory_bytes=1 << 32, timeout_s=600)
+PROGRESS_STEPS = 100
+
+
+@dataclass(frozen=True)
+class Job:
+    """A data set, what a job on it asks for, and the metrics that are shown."""
+
+    directory: Path
+    task: dict[str, Any]
+    hyperparameters: dict[str, Any]
+    metrics: tuple[str, ...]
+
+
+JOBS = {
+    "tatoeba": Job(
+        DATA / "translation" / "tatoeba_en_zh",
+        {"type": "translation", "source_language": "en", "target_language": "zh", "max_target_length": 48},
+        {"n_epochs": 20, "batch_size": 64, "learning_rate": 1e-3, "label_smoothing": 0.1, "max_length": 64},
+        ("bleu", "chrf", "ter"),
+    ),
+    "scitldr": Job(
+        DATA / "summarization" / "scitldr_a",
+        {"type": "summarization", "max_target_length": 48},
+        {"n_epochs": 10, "batch_size": 16, "learning_rate": 5e-4, "max_length": 320},
+        ("rouge1", "rouge2", "rougeL"),
+    ),
+}
+
+
+def run_job(job: Job, run_dir: Path, hyperparameters: Hyperparameters, seed: int, tested: str) -> dict[str, Any]:
+    """The metrics that the job ends with."""
+    os.environ.update(ENVIRONMENT)  # before torch and Transformers are imported
+    from worker.training.run import run
+
+    if job.task["type"] == "summarization":
+        base = starter_directory()
+        assert base is not None
+        (run_dir / "base").symlink_to(base, target_is_directory=True)
+    else:
+        from benchmarks.small_writer import write_small_writer
+
+        rows = map(json.loads, (run_dir / "train.jsonl").read_text("utf-8").splitlines())
+        write_small_writer(run_dir / "base", [text for row in rows for text in (row["source"], row["target"])])
+    (run_dir / "data").mkdir()
+    plan = TrainingPlan(
+        job_id="benchmark",
+        attempt=1,
+        task=job.task,
+        adaptation={},
+        hyperparameters=hyperparameters,
+        seed=seed,
+        model=STARTER if job.task["type"] == "summarization" else "benchmark/small-writer",
+        fine_tuned_model="benchmark",
+        base="base",
+        train=_prepared(job, run_dir, "train"),
+        validation=None,
+        test=_prepared(job, run_dir, tested),
+    )
+    events: list[Event] = []
+
+    def emit(event: Event) -> None:
+        events.append(event)
+        if isinstance(event, Progress) and event.step % PROGRESS_STEPS == 0:
+            print(f"  step {event.step} of {event.total_steps}, {event.examples_per_second:g} a second", flush=True)
+        elif isinstance(event, Metrics) and event.split == "train" and event.step % PROGRESS_STEPS == 0:
+            print(f"  loss {event.values['loss']:.3f}", flush=True)
+
+    run(plan, run_dir, emit, threading.Event())
+    return next(event.metrics for event in events if isinstance(event, Result))["test"]
+
+
+def baseline(job: Job, lines: Sequence[str], seed: int) -> dict[str, float]:
+    """Scores of the copied text, or of the first sentence."""
+    from worker.training.summary_metrics import sentence_lines, summary_scores
+    from worker.training.translation_metrics import corpus_scores
+
+    rows = [json.loads(line) for line in lines]
+    if job.task["type"] == "translation":
+        copied = [row["source"] for row in rows]
+        return corpus_scores(copied, [row["target"] for row in rows], "zh", seed).values
+    first = [sentence_lines(row["document"]).split("\n")[0] for row in rows]
+    references = [row.get("references") or [row["summary"]] for row in rows]
+    return summary_scores(first, references, "english", seed).values
+
+
+def _prepared(job: Job, run_dir: Path, split: str) -> DataFile:
+    name = f"{split}.jsonl"
+    plan = PreparationPlan(
+        job_id="benchmark",
+        attempt=1,
+        source=name,
+        filename=name,
+        task=job.task["type"],
+        columns={},
+        limits=LIMITS,
+    )
+    made = prepare(plan, run_dir, lambda _: None)
+    path = f"data/{split}.parquet"
+    (run_dir / made.records_path).rename(run_dir / path)
+    return DataFile(path=path, file_id=split, filename=name, sha256=split, rows=made.report["rows"])
+
+
+def main() -> None:
+    """Run the jobs asked for and print a line for each metric."""
+    parser = argparse.ArgumentParser(description=__doc__)
+    parser.add_argument("names", nargs="*", choices=JOBS, default=list(JOBS), help="data sets; without any, both")
+    parser.add_argument("--seed", type=int, default=13)
+    parser.add_argument("--rows", type=int, help="training rows; without, all")
+    parser.add_argument("--choose", action="store_true", help="leave the test file alone")
+    parser.add_argument("--hyperparameters", default="{}", help="JSON, over those of the job")
+    asked = parser.parse_args()
+    for name in asked.names:
+        job = JOBS[name]
+        if not job.directory.is_dir():
+            print(f"{name}: its data are not beside the checkout")
+            continue
+        hyperparameters = Hyperparameters.model_validate(job.hyperparameters | json.loads(asked.hyperparameters))
+        tested = "validation" if asked.choose else "test"
+        with tempfile.TemporaryDirectory() as directory:
+            lines = {
+                split: (job.directory / f"{split}.jsonl").read_text("utf-8").splitlines(keepends=True)
+                for split in ("train", tested)
+            }
+            lines["train"] = lines["train"][: asked.rows]
+            for split, kept in lines.items():
+                (Path(directory) / f"{split}.jsonl").write_text("".join(kept), "utf-8")
+            scores = run_job(job, Path(directory), hyperparameters, asked.seed, tested)
+        without = baseline(job, lines[tested], asked.seed)
+        for shown in scores["predictions"][:3]:
+            print(f"  {shown['prediction']!r}")
+        print(f"{name}: {scores['signatures']}")
+        for metric in job.metrics:
+            low, high = scores["intervals"][metric]
+            print(f"{name}: {tested} {metric} {scores[metric]:.4f} ({low:.4f} to {high:.4f}), ", end="")
+            print(f"{'copied' if job.task['type'] == 'translation' else 'lead-1'} {without[metric]:.4f}", flush=True)
+
+
+if __name__ == "__main__":
+    main()

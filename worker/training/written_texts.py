@@ -14,7 +14,7 @@ from worker.training.data import TEXTS_PER_CALL, Examples, Ragged, Records
 IGNORED = -100  # what padding is called in a target: it takes no part in the loss
 
 
-@dataclass(frozen=True)
+@dataclass(frozen=True, kw_only=True)
 class WrittenTexts(Examples):
     """One window a record. `long_sources` and `long_targets` say how many were cut off; `tokenizer` made the tokens."""
 

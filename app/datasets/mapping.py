@@ -215,9 +215,8 @@ def _looks_like(task: TaskSpec, columns: Sequence[str]) -> str | None:
         for variant in spec.variants
         if can_map(variant, {}, columns)
     ]
-    # A text alone is no sign of anything, unless there is nothing else.
     fields, name = max(fitting, default=(0, ""))
-    return name if fields > 1 or (fields and len(columns) == 1) else None
+    return name if fields > 1 else None  # one column alone is no sign of anything
 
 
 def _close(name: str, names: Sequence[str]) -> str | None:

@@ -250,3 +250,17 @@ def test_a_base_model_without_the_head_cannot_be_evaluated(tiny_bases: dict[str,
     with pytest.raises(UserError) as caught:
         evaluate(None, tiny_bases["encoder"], tmp_path, probe, TEXTS, task=MASK, max_length=None)
     assert (caught.value.code, caught.value.param) == ("model_has_no_head", "model")
+
+
+def test_chats_are_sliced_by_their_length_and_show_the_answer_that_was_to_be_given(
+    tiny_bases: dict[str, Path], tmp_path: Path
+) -> None:
+    probe = next(probe for probe in PROBES if probe.task == of_format("chat"))
+    fields = {"task": probe.task, "max_length": None, "slice_by": {"type": "length", "bins": 2}}
+    result = evaluate(None, tiny_bases["decoder"], tmp_path, probe, CHATS, **fields)
+    assert sum(part["rows"] for part in result.metrics["slices"]) == len(CHATS)
+    found = predictions(tmp_path)
+    assert [row["target"] for row in found] == [chat["messages"][-1]["content"] for chat in CHATS]
+    whole = result.metrics["metrics"]
+    assert sum(row["tokens"] for row in found) == whole["tokens"]
+    assert {part["metrics"]["perplexity"] for part in result.metrics["slices"]} != {whole["perplexity"]}

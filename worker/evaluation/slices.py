@@ -60,6 +60,8 @@ def _lengths(
         if not field.is_read:
             continue
         column: list[Any] = records.column(field.name)
+        if field.type == "messages":
+            column = ["\n".join(message["content"] or "" for message in chat) for chat in column]
         for start in range(0, len(column), TEXTS_PER_CALL):
             chunk = [value or "" for value in column[start : start + TEXTS_PER_CALL]]
             lengths[start : start + len(chunk)] += _counts(chunk, tokenizer, words=field.type == "words")

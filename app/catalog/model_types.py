@@ -36,7 +36,8 @@ SEQUENCE_CLASSIFIERS = frozenset(
 # Each of them has a token-classification head as well.
 TOKEN_CLASSIFIERS = SEQUENCE_CLASSIFIERS
 
-# Encoders, decoders and encoder-decoders of text alone; those that also need a page's layout are left out.
+# Encoders, decoders and encoder-decoders of text alone; those that also need a page's layout are left out. So is FNet:
+# it has no attention mask, and its answer to a question would depend on how much padding its batch has.
 QUESTION_ANSWERERS = frozenset(
     {
         "albert",
@@ -52,7 +53,6 @@ QUESTION_ANSWERERS = frozenset(
         "electra",
         "ernie",
         "flaubert",
-        "fnet",
         "funnel",
         "gpt2",
         "llama",

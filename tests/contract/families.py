@@ -11,8 +11,7 @@ import transformers
 from tokenizers import Tokenizer, models, pre_tokenizers, processors, trainers
 from transformers import AutoModel, PreTrainedTokenizerBase, PreTrainedTokenizerFast
 
-from app.catalog.tasks import TASKS
-from tests.contract.tiny import strings
+from tests.contract.tiny import example_texts
 
 WINDOW = 48
 PIECES = 1000  # of vocabularies that are learned
@@ -36,7 +35,7 @@ class Family:
 
     def write(self, directory: Path) -> Path:
         """A Transformers directory as a hub has it: the body without a head."""
-        tokenizer = self.tokenizer(_texts())
+        tokenizer = self.tokenizer(example_texts())
         tokenizer.model_max_length = WINDOW
         ids = {
             f"{name}_token_id": getattr(tokenizer, f"{name}_token_id")
@@ -48,11 +47,6 @@ class Family:
         AutoModel.from_config(config).save_pretrained(directory)
         tokenizer.save_pretrained(directory)
         return directory
-
-
-def _texts() -> list[str]:
-    rows = [row for task in TASKS.values() for variant in task.variants for row in variant.example]
-    return [text for row in rows for value in row.values() for text in strings(value)]
 
 
 def _word_pieces(kind: str) -> Callable[[list[str]], PreTrainedTokenizerBase]:
@@ -100,8 +94,8 @@ def _llama3(texts: list[str]) -> PreTrainedTokenizerBase:
 
 def _unigrams(kind: str, special: list[str], **options: Any) -> Callable[[list[str]], PreTrainedTokenizerBase]:
     def build(texts: list[str]) -> PreTrainedTokenizerBase:
-        words = sorted({word for text in texts for word in text.split()})
-        letters = sorted({letter for word in words for letter in word.lower() + word} | {"\u2581"})
+        words = sorted({form for text in texts for word in text.split() for form in (word, word.lower())})
+        letters = sorted({letter for word in words for letter in word} | {"\u2581"})
         pieces = [*((token, 0.0) for token in special), *((letter, -8.0) for letter in letters)]
         pieces += [(f"\u2581{word}", -4.0) for word in words]
         return getattr(transformers, kind)(vocab=pieces, **options)

@@ -14,6 +14,7 @@ from app.catalog.model_types import CAUSAL_LANGUAGE_MODELS, MASKED_LANGUAGE_MODE
 from app.catalog.tasks import TASKS
 from tests.contract.families import FAMILIES
 from tests.contract.probes import PROBES, generation_loss
+from tests.contract.test_evaluation import evaluate, predictions
 from tests.contract.tiny import Outcome, Row, after_step, make_plan, train
 from worker.protocol import Checkpoint, Log, Metrics
 from worker.training.failures import UserError
@@ -227,3 +228,25 @@ def test_a_chat_that_the_template_cannot_write_is_refused_with_its_row(
     error = refused(tmp_path / "run", base, [CHATS[1], CHATS[0]], task=of_format("chat"))
     assert (error.code, error.param, error.data["line"]) == ("chat_not_rendered", "training_file", 2)
     assert "'system'" in error.message
+
+
+def test_an_evaluation_has_a_row_for_each_text_and_bears_those_without_a_token(
+    tiny_bases: dict[str, Path], tmp_path: Path
+) -> None:
+    base = run(tmp_path / "job", tiny_bases["encoder"], TEXTS, task=MASK).run_dir / "artifact"
+    rows: list[Row] = [*TEXTS[:2], {"text": "😀"}, TEXTS[2]]
+    probe = next(probe for probe in PROBES if probe.task["type"] == "fill-mask")
+    result = evaluate(None, base, tmp_path / "evaluation", probe, rows, task=MASK, max_length=None)
+    found = predictions(tmp_path / "evaluation")
+    assert [row["tokens"] == 0 for row in found] == [False, False, True, False]
+    assert "perplexity" not in found[2]
+    assert sum(row["tokens"] for row in found) == result.metrics["metrics"]["tokens"]
+    total = sum(row["loss"] * row["tokens"] for row in found if row["tokens"])
+    assert total / result.metrics["metrics"]["tokens"] == pytest.approx(result.metrics["metrics"]["loss"])
+
+
+def test_a_base_model_without_the_head_cannot_be_evaluated(tiny_bases: dict[str, Path], tmp_path: Path) -> None:
+    probe = next(probe for probe in PROBES if probe.task["type"] == "fill-mask")
+    with pytest.raises(UserError) as caught:
+        evaluate(None, tiny_bases["encoder"], tmp_path, probe, TEXTS, task=MASK, max_length=None)
+    assert (caught.value.code, caught.value.param) == ("model_has_no_head", "model")

@@ -1,11 +1,14 @@
 """Every family that Transformers has for a task trains, and its artifact is a plain model that predicts the same."""
 
+import math
+from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
 import pytest
+from transformers import AutoTokenizer, pipeline
 
-from tests.contract.families import FAMILIES, WINDOW, Family
+from tests.contract.families import FAMILIES, OFFSET, WINDOW, Family
 from tests.contract.probes import PROBES, Probe
 from tests.contract.tiny import Row, make_plan, train
 from worker.protocol import Log, Started
@@ -30,7 +33,7 @@ def bases(tmp_path_factory: pytest.TempPathFactory) -> dict[str, Path]:
 def longer(row: Row) -> Row:
     """The row with its inputs repeated until they fill more than a window, to its last position."""
     return row | {
-        name: value * 30 if name in ("text", "tokens", "tags") else f"{value} {value * 30}"
+        name: value * 12 if name in ("text", "tokens", "tags") else f"{value} {value * 5}"
         for name, value in row.items()
         if name in ("text", "tokens", "tags", "context")
     }
@@ -42,7 +45,7 @@ def longer(row: Row) -> Row:
 def test_it_trains_and_plain_transformers_predicts_the_same(
     family: Family, probe: Probe, bases: dict[str, Path], tmp_path: Path
 ) -> None:
-    settings: dict[str, Any] = {"n_epochs": 2, "batch_size": 4, "learning_rate": 1e-3}
+    settings: dict[str, Any] = {"n_epochs": 1, "batch_size": 4, "learning_rate": 1e-3}
     rows = probe.rows
     plan = make_plan(tmp_path, bases[family.name], [*rows, longer(rows[0])], None, rows, task=probe.task, **settings)
     outcome = train(plan, tmp_path)
@@ -50,3 +53,23 @@ def test_it_trains_and_plain_transformers_predicts_the_same(
     assert started.hyperparameters["max_length"] == WINDOW
     assert any("overlapping windows" in log.message for log in outcome.of(Log))
     probe.check_artifact(tmp_path / "artifact", rows, outcome.result.metrics["test"])
+
+
+def test_a_body_with_one_segment_reads_pairs_with_a_tokenizer_that_has_two(tmp_path: Path) -> None:
+    rows = [
+        {"text": "A man is singing.", "text_pair": "Someone sings.", "label": "yes"},
+        {"text": "A man is singing.", "text_pair": "A dog barks.", "label": "no"},
+    ] * 2
+    roberta = next(family for family in FAMILIES if family.name == "roberta")
+    bert = next(family for family in FAMILIES if family.name == "bert")
+    base = replace(roberta, tokenizer=bert.tokenizer, sizes=OFFSET | {"type_vocab_size": 1}).write(tmp_path / "own")
+    assert "token_type_ids" in AutoTokenizer.from_pretrained(base).model_input_names
+    plan = make_plan(tmp_path, base, rows, test=rows, n_epochs=1, batch_size=2, learning_rate=1e-4)
+    scores = train(plan, tmp_path).result.metrics["test"]
+    classify: Any = pipeline("text-classification", model=str(tmp_path / "artifact"))
+    answers = [classify({"text": row["text"], "text_pair": row["text_pair"]}, top_k=None) for row in rows]
+    probabilities = [
+        next(answer["score"] for answer in found if answer["label"] == row["label"])
+        for found, row in zip(answers, rows, strict=True)
+    ]
+    assert -sum(map(math.log, probabilities)) / len(rows) == pytest.approx(scores["loss"], rel=1e-4)

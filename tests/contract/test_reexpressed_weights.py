@@ -1,12 +1,11 @@
 """The starter's weights as RoBERTa, DistilBERT and ELECTRA: the same hidden states, and the same training."""
 
-import math
 from pathlib import Path
 from typing import Any
 
 import pytest
 import torch
-from transformers import AutoModel, AutoTokenizer, pipeline
+from transformers import AutoModel, AutoTokenizer
 
 from app.catalog.tasks import TASKS
 from tests.contract.reexpression import FORMS, reexpress
@@ -54,8 +53,8 @@ def as_bert(forms: dict[str, Path], tmp_path_factory: pytest.TempPathFactory) ->
 
 
 def tagged(base: Path, run_dir: Path) -> Outcome:
-    """Four steps and a test, dropout switched off: then the head is all that families may differ in, and does not."""
-    settings: dict[str, Any] = {"n_epochs": 2, "batch_size": 4, "learning_rate": 3e-4, "seed": 3}
+    """Three steps and a test, dropout switched off: then the head is all that families may differ in, and does not."""
+    settings: dict[str, Any] = {"n_epochs": 1, "batch_size": 3, "learning_rate": 3e-4, "seed": 3}
     task = {"type": "token-classification", "head": "linear"}
     return train(make_plan(run_dir, base, SENTENCES, test=SENTENCES, task=task, **settings), run_dir)
 
@@ -76,21 +75,3 @@ def test_positions_are_counted_from_the_padding_token_on(forms: dict[str, Path])
     base = open_base("local/roberta", forms["roberta"], frozenset({"roberta"}))
     assert (base.config.max_position_embeddings, base.config.pad_token_id) == (513, 0)
     assert base.window_limit == 512
-
-
-def test_a_body_with_one_segment_reads_pairs_with_a_tokenizer_that_has_two(
-    forms: dict[str, Path], tmp_path: Path
-) -> None:
-    rows = [
-        {"text": "A man is singing.", "text_pair": "Someone sings.", "label": "yes"},
-        {"text": "A man is singing.", "text_pair": "A dog barks.", "label": "no"},
-    ] * 2
-    plan = make_plan(tmp_path, forms["roberta"], rows, test=rows, n_epochs=1, batch_size=2, learning_rate=1e-4)
-    scores = train(plan, tmp_path).result.metrics["test"]
-    classify: Any = pipeline("text-classification", model=str(tmp_path / "artifact"))
-    answers = [classify({"text": row["text"], "text_pair": row["text_pair"]}, top_k=None) for row in rows]
-    probabilities = [
-        next(answer["score"] for answer in found if answer["label"] == row["label"])
-        for found, row in zip(answers, rows, strict=True)
-    ]
-    assert -sum(map(math.log, probabilities)) / len(rows) == pytest.approx(scores["loss"], rel=1e-4)

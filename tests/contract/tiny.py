@@ -32,8 +32,7 @@ E = TypeVar("E", bound=Event)
 
 def write_tiny_encoder(directory: Path) -> Path:
     """A random BERT with a WordPiece vocabulary of the catalogue's example words and all lower-case letters."""
-    rows = [row for task in TASKS.values() for variant in task.variants for row in variant.example]
-    texts = [text for row in rows for value in row.values() for text in strings(value)]
+    texts = example_texts()
     words = sorted({word for text in texts for word in text.lower().replace(",", " ").replace(".", " ").split()})
     letters = [*"abcdefghijklmnopqrstuvwxyz.,'", *(f"##{letter}" for letter in "abcdefghijklmnopqrstuvwxyz")]
     vocabulary = {token: index for index, token in enumerate([*SPECIAL, *letters, *(w for w in words if len(w) > 1)])}
@@ -69,6 +68,12 @@ def write_tiny_encoder(directory: Path) -> Path:
     model.save_pretrained(directory)
     tokenizer.save_pretrained(directory)
     return directory
+
+
+def example_texts() -> list[str]:
+    """Every text in the catalogue's examples."""
+    rows = [row for task in TASKS.values() for variant in task.variants for row in variant.example]
+    return [text for row in rows for value in row.values() for text in strings(value)]
 
 
 def write_tiny_decoder(directory: Path) -> Path:

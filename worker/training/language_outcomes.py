@@ -28,8 +28,9 @@ def language_outcomes(
     sums = np.zeros((len(targets), 3))
     np.add.at(sums, examples.record, np.array(predictions, dtype=np.float64))
     rows: list[dict[str, Any]] = [
-        {"target": target, "prediction": None, "tokens": int(tokens)} | language_values([WindowTokens(*of_record)])
-        for target, of_record, tokens in zip(targets, sums.tolist(), sums[:, 2], strict=True)
+        {"target": target, "prediction": None, "tokens": int(tokens)}
+        | language_values([WindowTokens(loss, int(right), int(tokens))])
+        for target, (loss, right, tokens) in zip(targets, sums.tolist(), strict=True)
     ]
     loss, right, tokens = sums.T
     return Outcomes(rows, {"loss": loss, "right": right, "tokens": tokens}, MEASURES, gold=("tokens",))

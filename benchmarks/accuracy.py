@@ -153,13 +153,15 @@ def _prepared(job: Job, split: str, run_dir: Path) -> DataFile:
 def main() -> None:
     """Run the jobs asked for and print a line for each."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", choices=JOBS, default=list(JOBS), help="data sets; without any, all")
+    parser.add_argument("names", nargs="*", help=f"data sets, of {', '.join(JOBS)}; without any, all")
     parser.add_argument("--seed", type=int, default=13)
     parser.add_argument("--choose", action="store_true", help="leave the test file alone")
     parser.add_argument("--hyperparameters", default="{}", help="JSON, over those of the job")
     parser.add_argument("--adaptation", help="JSON, in place of the job's")
     asked = parser.parse_args()
-    for name in asked.names:
+    if unknown := set(asked.names) - set(JOBS):
+        parser.error(f"no data set is called {', '.join(unknown)}; there are {', '.join(JOBS)}")
+    for name in asked.names or JOBS:
         job = JOBS[name]
         settings = job.hyperparameters.model_dump() | json.loads(asked.hyperparameters)
         adaptation = job.adaptation if asked.adaptation is None else json.loads(asked.adaptation)

@@ -132,13 +132,15 @@ def _prepared(job: Job, run_dir: Path, split: str) -> DataFile:
 def main() -> None:
     """Run the jobs asked for and print a line for each metric."""
     parser = argparse.ArgumentParser(description=__doc__)
-    parser.add_argument("names", nargs="*", choices=JOBS, default=list(JOBS), help="data sets; without any, both")
+    parser.add_argument("names", nargs="*", help=f"data sets, of {', '.join(JOBS)}; without any, all")
     parser.add_argument("--seed", type=int, default=13)
     parser.add_argument("--rows", type=int, help="training rows; without, all")
     parser.add_argument("--choose", action="store_true", help="leave the test file alone")
     parser.add_argument("--hyperparameters", default="{}", help="JSON, over those of the job")
     asked = parser.parse_args()
-    for name in asked.names:
+    if unknown := set(asked.names) - set(JOBS):
+        parser.error(f"no data set is called {', '.join(unknown)}; there are {', '.join(JOBS)}")
+    for name in asked.names or JOBS:
         job = JOBS[name]
         if not job.directory.is_dir():
             print(f"{name}: its data are not beside the checkout")

@@ -8,6 +8,7 @@ from typing import Literal
 from app.catalog.records import RecordField, extra
 from app.catalog.task_spec import TaskSpec, Variant
 from app.catalog.tasks import TASKS
+from app.datasets.formats.plain_text import reading_tasks
 from app.datasets.problems import Problem, Problems, listed, shown
 
 # What records of other tasks look like, by the column names of the exports people hold.
@@ -167,6 +168,8 @@ def _report_missing(
         example = {name: found.column for name, found in mapped.items()} | {field.name: near}
         order = {field.name: example[field.name] for field in variant.fields if field.name in example}
         hint = "; the first line must name the columns" if _no_header(columns) else _forms(task)
+        if {column.strip().casefold() for column in columns} == {"text"}:
+            hint = f"; texts alone are data of {' or '.join(reading_tasks())}"
         problems.add(
             Problem(
                 "missing_column",
@@ -212,9 +215,8 @@ def _looks_like(task: TaskSpec, columns: Sequence[str]) -> str | None:
         for variant in spec.variants
         if can_map(variant, {}, columns)
     ]
-    # A text alone is no sign of anything, unless there is nothing else.
-    fields, name = max(fitting, default=(0, ""), key=lambda found: found[0])
-    return name if fields > 1 or (fields and len(columns) == 1) else None
+    fields, name = max(fitting, default=(0, ""))
+    return name if fields > 1 else None  # one column alone is no sign of anything
 
 
 def _close(name: str, names: Sequence[str]) -> str | None:

@@ -15,7 +15,7 @@ from tests.contract.tiny import Outcome, Row, after_step, make_plan, train
 from worker.protocol import Checkpoint, Log
 from worker.training.data import read_records
 from worker.training.failures import UserError
-from worker.training.preprocessing import apply, of_artifact
+from worker.training.preprocessing import apply, of_artifact, preprocess
 
 ROWS = list(TASKS["text-classification"].variants[0].example)
 MANY = [
@@ -251,3 +251,24 @@ def test_settings_of_another_program_are_not_taken_for_ours(tmp_path: Path) -> N
     for content in ("[]", "{}", '{"cleaning": 1}', "no JSON"):
         (tmp_path / "preprocessing.json").write_text(content)
         assert of_artifact(tmp_path) == Preprocessing()
+
+
+@pytest.mark.parametrize(
+    ("task", "variant"), [(spec.name, variant.name) for spec in TASKS.values() for variant in spec.variants]
+)
+def test_records_of_every_form_are_split_and_copies_found(
+    task: str, variant: str, tiny_encoder: Path, tmp_path: Path
+) -> None:
+    spec = TASKS[task]
+    form = next(form for form in spec.variants if form.name == variant)
+    rows = list(form.example)
+    options = {"type": task} | spec.with_variant(form)
+    plan = make_plan(tmp_path, tiny_encoder, [*rows, rows[0]], task=options)
+    asked = Preprocessing.model_validate({"deduplicate": "training", "split": {"validation": 0.25, "seed": 1}})
+    read = {"train": read_records("train", plan.train, tmp_path)}
+    made = preprocess(asked, read, spec, form, base=tiny_encoder, seed=2)
+    rows_of = {name: records.column("row") for name, records in made.splits.items()}
+    assert len(rows_of["validation"]) in (2, 3)
+    both = {1, len(rows) + 1}  # the first row and its copy are on one side; in training one of them is left
+    assert both <= set(rows_of["validation"]) or len(both & set(rows_of["train"])) == 1
+    assert len(rows_of["train"]) + len(rows_of["validation"]) == len(rows) + (both <= set(rows_of["validation"]))

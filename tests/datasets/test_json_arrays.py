@@ -28,7 +28,7 @@ def test_a_json_array_of_objects_is_read_record_by_record(workbench, indent, nam
         (b'[{"text": "a", "text": "b", "label": "b"}]', "duplicate_key", ["'text'"]),
         (b'[{"text": "a", "label": NaN}]', "not_a_json_number", ["NaN"]),
         (b'[{"text": "caf\xe9", "label": "b"}]', "not_utf8", ["offset 14"]),
-        (b'[{"text": "a"}, {"text": "b"}]', "wrong_task", ["'label'"]),
+        (b'[{"text": "a"}, {"text": "b"}]', "missing_column", ["'label'"]),
         (b"[]", "missing_column", []),
     ],
 )

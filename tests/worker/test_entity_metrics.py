@@ -65,7 +65,7 @@ def test_nothing_to_find_and_nothing_found_is_no_division_by_zero() -> None:
 
 def test_intervals_are_those_of_resampled_sentences() -> None:
     truth, guess = sentences(3, 150)
-    samples = np.random.default_rng(5).integers(0, len(truth), (150, len(truth)))
+    samples = np.random.default_rng(5).integers(0, len(truth), (90, len(truth)))
     found = [entity_values([truth[row] for row in rows], [guess[row] for row in rows]) for rows in samples]
     intervals = entity_detail(truth, guess, TYPES, seed=1)["intervals"]
     assert set(intervals) == set(found[0])

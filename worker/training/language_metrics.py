@@ -67,7 +67,7 @@ def language_detail(windows: Sequence[WindowTokens], seed: int) -> dict[str, Any
     intervals = {name: np.percentile(values, [2.5, 97.5]).tolist() for name, values in samples.items()}
     # The exponential keeps the order, so its percentiles are those of the loss.
     intervals["perplexity"] = [_perplexity(bound) for bound in intervals["loss"]]
-    return {"tokens": int(sums[:, 2].sum()), "intervals": intervals}
+    return {"tokens": int(sums[:, 2].sum()), "intervals": intervals, "resamples": RESAMPLES}
 
 
 def _perplexity(loss: float) -> float:

@@ -12,6 +12,7 @@ from worker.training.data import Records
 from worker.training.interfaces import Scores
 from worker.training.outcomes import Baseline
 from worker.training.summary_metrics import (
+    RESAMPLES,
     TYPES,
     RougeTokenizer,
     rouge_scores,
@@ -47,7 +48,9 @@ class Summaries:
         """See Goal."""
         found = summary_scores(predicted, _references(records), self.tokenizer, self.seed)
         signature = f"rouge-score:{version('rouge-score')}|tok:{self.tokenizer}|refs:max|sentences:punkt"
-        return Scores(found.values, {"intervals": found.intervals, "signatures": {"rouge": signature}})
+        return Scores(
+            found.values, {"intervals": found.intervals, "resamples": RESAMPLES, "signatures": {"rouge": signature}}
+        )
 
     def statistics(self, records: Records, predicted: Sequence[str]) -> TextStatistics:
         """See Goal."""

@@ -12,7 +12,13 @@ from worker.tasks.sequence_to_sequence.goal import TextStatistics
 from worker.training.data import Records
 from worker.training.interfaces import Scores
 from worker.training.outcomes import Baseline
-from worker.training.translation_metrics import BleuTokenizer, corpus_scores, sentence_statistics, tokenizer_of
+from worker.training.translation_metrics import (
+    RESAMPLES,
+    BleuTokenizer,
+    corpus_scores,
+    sentence_statistics,
+    tokenizer_of,
+)
 
 
 @dataclass(frozen=True)
@@ -47,7 +53,9 @@ class Translations:
     def score(self, records: Records, predicted: Sequence[str]) -> Scores:
         """See Goal."""
         found = corpus_scores(predicted, records.column("target"), self.tokenizer, self.seed)
-        return Scores(found.values, {"intervals": found.intervals, "signatures": found.signatures})
+        return Scores(
+            found.values, {"intervals": found.intervals, "resamples": RESAMPLES, "signatures": found.signatures}
+        )
 
     def statistics(self, records: Records, predicted: Sequence[str]) -> TextStatistics:
         """See Goal. A text's own score is its chrF: BLEU says little of single sentences."""

@@ -529,7 +529,7 @@ PROBES: tuple[Probe, ...] = (
         noun="texts",
         check_count=check_rows,
         check_artifact=check_regression,
-        n_epochs=100,
+        n_epochs=150,
         other_rows=[
             {"text": text, "text_pair": pair, "label": 1000.0 * number}
             for number, (text, pair) in enumerate(

@@ -2,12 +2,13 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter, Query
 from starlette.responses import Response
 
 from app.api.deps import AccessDep
-from app.api.event_stream import STREAM_RESPONSES, EventStream
+from app.api.event_stream import STREAM_RESPONSES
 from app.api.idempotency import OnceDep
+from app.api.opened_streams import LastEventId, open_stream
 from app.api.schemas.base import errors
 from app.api.schemas.comparisons import ComparisonObject, ComparisonQuery
 from app.api.schemas.evaluation_events import EvaluationEvent, EvaluationEventList
@@ -18,7 +19,7 @@ from app.api.schemas.evaluations import (
     EvaluationObject,
 )
 from app.api.schemas.jobs import EventsQuery
-from app.jobs import comparisons, evaluations, events, news
+from app.jobs import comparisons, evaluations, events
 from app.queue import CONTROL_QUEUE, TRAINING_QUEUE
 
 router = APIRouter(prefix="/v1/evaluations", tags=["Evaluations"])
@@ -99,10 +100,7 @@ def list_evaluation_events(
     evaluation_id: str,
     access: AccessDep,
     query: Annotated[EventsQuery, Query()],
-    last_event_id: Annotated[
-        str | None,
-        Header(alias="Last-Event-ID", description="Of a stream that goes on: the last id received. Beats `after`."),
-    ] = None,
+    last_event_id: LastEventId = None,
 ) -> EvaluationEventList | Response:
     """The history in pages, newest first; or, with `stream=true`, server-sent events, as those of fine-tuning jobs."""
     with access.read() as (session, caller):
@@ -110,9 +108,4 @@ def list_evaluation_events(
         if not query.stream:
             rows, has_more = events.page(session, job.id, after=query.after, limit=query.limit)
             return EvaluationEventList(data=[EvaluationEvent.of(event) for event in rows], has_more=has_more)
-        param, event_id = ("Last-Event-ID", last_event_id) if last_event_id else ("after", query.after)
-        position = news.locate(session, job.id, event_id, param=param)
-        if event_id is not None and news.read(session, [position], limit=1)[position].is_the_last:
-            return Response(status_code=204)
-    state = access.state
-    return EventStream(state.feed, position, access.key, state.settings.stream_heartbeat_s)
+        return open_stream(access, session, job.id, last_event_id, query.after)

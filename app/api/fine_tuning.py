@@ -2,16 +2,17 @@
 
 from typing import Annotated
 
-from fastapi import APIRouter, Header, Query
+from fastapi import APIRouter, Query
 from starlette.responses import Response
 
 from app.api.deps import AccessDep
-from app.api.event_stream import STREAM_RESPONSES, EventStream
+from app.api.event_stream import STREAM_RESPONSES
 from app.api.idempotency import OnceDep
+from app.api.opened_streams import LastEventId, open_stream
 from app.api.schemas.base import errors
 from app.api.schemas.job_objects import CheckpointList, EventList, EventObject, JobList, JobObject, MetricObject
 from app.api.schemas.jobs import EventsQuery, JobCreate, JobListQuery, PageQuery
-from app.jobs import events, news, service
+from app.jobs import events, service
 from app.queue import CONTROL_QUEUE, TRAINING_QUEUE
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["Fine-tuning"])
@@ -87,10 +88,7 @@ def list_events(
     job_id: str,
     access: AccessDep,
     query: Annotated[EventsQuery, Query()],
-    last_event_id: Annotated[
-        str | None,
-        Header(alias="Last-Event-ID", description="Of a stream that goes on: the last id received. Beats `after`."),
-    ] = None,
+    last_event_id: LastEventId = None,
 ) -> EventList | Response:
     """The job's history in pages, newest first; or, with `stream=true`, server-sent events, oldest first.
 
@@ -106,12 +104,7 @@ def list_events(
         if not query.stream:
             rows, has_more = events.page(session, job.id, after=query.after, limit=query.limit)
             return EventList(data=[EventObject.of(event) for event in rows], has_more=has_more)
-        param, event_id = ("Last-Event-ID", last_event_id) if last_event_id else ("after", query.after)
-        position = news.locate(session, job.id, event_id, param=param)
-        if event_id is not None and news.read(session, [position], limit=1)[position].is_the_last:
-            return Response(status_code=204)
-    state = access.state
-    return EventStream(state.feed, position, access.key, state.settings.stream_heartbeat_s)
+        return open_stream(access, session, job.id, last_event_id, query.after)
 
 
 @router.get("/{job_id}/checkpoints", responses=errors(404), summary="List a job's checkpoints")

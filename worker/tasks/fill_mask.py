@@ -3,7 +3,7 @@
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
-from typing import Any, Self, cast
+from typing import Self, cast
 
 import numpy as np
 import torch
@@ -19,10 +19,10 @@ from worker.training.failures import UserError
 from worker.training.interfaces import Objective, Scores
 from worker.training.language_metrics import WindowTokens, language_detail, language_values, window_sums
 from worker.training.language_outcomes import language_outcomes
-from worker.training.language_tasks import blocks_log, nothing_to_learn, refuse_class_weights
+from worker.training.language_tasks import LanguageTask, blocks_log, nothing_to_learn, refuse_class_weights
 from worker.training.leakage import find_leakage
 from worker.training.masking import Masking, predicted_tokens, renumbered, token_units, word_units
-from worker.training.outcomes import Baseline, Outcomes
+from worker.training.outcomes import Outcomes
 from worker.training.vocabulary_head import logits_at, token_losses
 
 # How the classes of Transformers name their heads. The decoder's matrix is the body's embedding and trains as such.
@@ -43,7 +43,7 @@ WITH_HEAD = ("ForMaskedLM", "ForPreTraining")
 
 
 @dataclass(frozen=True)
-class FillMask:
+class FillMask(LanguageTask):
     """Blocks of texts, some of whose tokens are to be told from the others."""
 
     mlm_probability: float
@@ -74,16 +74,6 @@ class FillMask:
         if not any(base.has_head(name) for name in WITH_HEAD):
             trained_head(base, WITH_HEAD[0], asked.type)
         return cls(asked.mlm_probability, asked.whole_word_masking, asked.packing, 0.0, seed)
-
-    @property
-    def labels(self) -> list[str] | None:
-        """There are none."""
-        return None
-
-    @property
-    def head_rate_factor(self) -> float:
-        """The head learns at the body's rate."""
-        return 1.0
 
     def is_head(self, parameter: str) -> bool:
         """What stands beside the body."""
@@ -197,14 +187,6 @@ class FillMask:
     def outcomes(self, records: Records, examples: Examples, predictions: Sequence[WindowTokens]) -> Outcomes:
         """How well the masked tokens of every text were told."""
         return language_outcomes([None] * records.table.num_rows, examples, predictions)
-
-    def baseline(self, records: Records) -> Baseline | None:
-        """No answer that needs no model gives perplexities."""
-        return None
-
-    def tuned(self, detail: Mapping[str, Any]) -> Self:
-        """Nothing to tune."""
-        return self
 
     def usage(self) -> str:
         """The pipeline of the task."""

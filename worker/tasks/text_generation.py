@@ -21,9 +21,16 @@ from worker.training.generation_texts import chat_windows, completion_windows, t
 from worker.training.interfaces import Objective, Scores
 from worker.training.language_metrics import WindowTokens, language_detail, language_values, window_sums
 from worker.training.language_outcomes import language_outcomes
-from worker.training.language_tasks import blocks_log, cut_log, nothing_to_learn, refuse_class_weights, run_together
+from worker.training.language_tasks import (
+    LanguageTask,
+    blocks_log,
+    cut_log,
+    nothing_to_learn,
+    refuse_class_weights,
+    run_together,
+)
 from worker.training.leakage import find_leakage
-from worker.training.outcomes import Baseline, Outcomes
+from worker.training.outcomes import Outcomes
 from worker.training.vocabulary_head import logits_at, token_losses
 
 HEADS = ("lm_head.", "embed_out.", "output_projection.", "decoder.", "cls.")
@@ -38,7 +45,7 @@ USAGE = {
 
 
 @dataclass(frozen=True)
-class TextGeneration:
+class TextGeneration(LanguageTask):
     """`format` is the variant: `chat`, `completion` or `text`."""
 
     format: str
@@ -68,16 +75,6 @@ class TextGeneration:
         if not any(base.has_head(name) for name in WITH_HEAD):
             trained_head(base, WITH_HEAD[0], asked.type)
         return cls(asked.format or "chat", asked.packing, 0.0, seed)
-
-    @property
-    def labels(self) -> list[str] | None:
-        """There are none."""
-        return None
-
-    @property
-    def head_rate_factor(self) -> float:
-        """The head learns at the body's rate."""
-        return 1.0
 
     def is_head(self, parameter: str) -> bool:
         """What stands beside the body; where it shares the matrix of the embeddings there is nothing."""
@@ -196,14 +193,6 @@ class TextGeneration:
             answers = [[turn for turn in chat if turn["role"] == "assistant"] for chat in records.column("messages")]
             return [turns[-1]["content"] for turns in answers]
         return records.column("completion") if self.format == "completion" else [None] * records.table.num_rows
-
-    def baseline(self, records: Records) -> Baseline | None:
-        """No answer that needs no model gives perplexities."""
-        return None
-
-    def tuned(self, detail: Mapping[str, Any]) -> Self:
-        """Nothing to tune."""
-        return self
 
     def usage(self) -> str:
         """The pipeline of the task."""

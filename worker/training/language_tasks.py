@@ -1,14 +1,38 @@
 """What tasks of language modelling say and refuse alike."""
 
 from collections.abc import Mapping, Sequence
+from typing import Any, Self
 
 import numpy as np
 
 from worker.protocol import Log
 from worker.training.data import Examples, Records
 from worker.training.failures import UserError
+from worker.training.outcomes import Baseline
 
 LISTED = 10  # rows a message names before it says "and N more"
+
+
+class LanguageTask:
+    """What masked and causal language models have in common as tasks."""
+
+    @property
+    def labels(self) -> list[str] | None:
+        """There are none."""
+        return None
+
+    @property
+    def head_rate_factor(self) -> float:
+        """The head learns at the body's rate."""
+        return 1.0
+
+    def baseline(self, records: Records) -> Baseline | None:
+        """No answer that needs no model gives perplexities."""
+        return None
+
+    def tuned(self, detail: Mapping[str, Any]) -> Self:
+        """Nothing to tune."""
+        return self
 
 
 def refuse_class_weights(class_weights: str | Mapping[str, float] | None, task: str) -> None:

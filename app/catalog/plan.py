@@ -45,6 +45,15 @@ class TrainingPlan(Plan):
     train: DataFile
     validation: DataFile | None
     test: DataFile | None
+    target: tuple[DataFile, ...] = Field(
+        default=(), description="Unlabelled texts of the domain that the model is for: records of `fill-mask`."
+    )
+    method_files: dict[str, DataFile] = Field(
+        default={}, description="Files that methods read besides, by `method.option`."
+    )
+    method_models: dict[str, str] = Field(
+        default={}, description="Directories of models that methods use besides, by `method.option`."
+    )
     resume_from: str | None = Field(default=None, description="A checkpoint directory to go on from.")
     checkpoint_interval_s: float = Field(
         default=600.0, description="A checkpoint at least this often, besides every evaluation."

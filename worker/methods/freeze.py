@@ -14,7 +14,7 @@ from worker.training.failures import UserError
 from worker.training.features import FrozenBody, Site
 from worker.training.interfaces import Task
 from worker.training.layers import is_embedding, layer_count, layer_of
-from worker.training.method import Method
+from worker.training.method import Method, Moment
 
 FEATURES = "features"  # a folder of the run directory
 
@@ -88,12 +88,12 @@ class Freeze(Method):
         """1 for the head and the topmost layer, `layer_decay` less for each layer further down."""
         return self.options.layer_decay ** max(0, self.depth.get(parameter, 0) - 1)
 
-    def start_step(self, model: torch.nn.Module, epoch: float) -> None:
+    def start_step(self, model: torch.nn.Module, moment: Moment) -> None:
         """Thaw what is due: one more layer every `gradual_unfreezing` epochs."""
         if self.options.gradual_unfreezing is None:
             return
         # A hair's breadth: 3 x 0.1 epochs are due after 0.3, whatever floating point makes of them.
-        thawed = int(epoch / self.options.gradual_unfreezing + 1e-9)
+        thawed = int(moment.epoch / self.options.gradual_unfreezing + 1e-9)
         thawed += min(self.depth.values())  # a head that is tied to the embeddings is none of its own
         for name, parameter in model.named_parameters():
             if name in self.depth:

@@ -13,15 +13,17 @@ from transformers import PreTrainedModel
 
 from app.catalog.methods import conflict, in_order
 from worker.protocol import Log
-from worker.training.data import Batch
+from worker.training.data import Batch, Records
 from worker.training.encoder import read_weights
 from worker.training.failures import UserError
 from worker.training.features import Site
 from worker.training.interfaces import Objective, Task
-from worker.training.method import Inner, Method, method_class
+from worker.training.materials import Materials
+from worker.training.method import Inner, Method, Moment, method_class
 from worker.training.optimizer import ParameterGroup, Rates
 
 SEPARATOR = ":"  # between a method's name and what it calls its tensor
+MODULES = "modules/"  # how the names of tensors of modules beside the model start
 
 
 @dataclass(frozen=True)
@@ -48,6 +50,12 @@ class Adaptation:
                 for spec in in_order(asked)
             },
         )
+
+    def augment(self, train: Records, materials: Materials) -> Records:
+        """The training records as the run shall see them."""
+        for method in self.methods.values():
+            train = method.augment(train, materials)
+        return train
 
     def adapt(self, model: PreTrainedModel) -> PreTrainedModel:
         """The pretrained model, ready to train. Raises UserError where nothing in it would."""
@@ -78,9 +86,29 @@ class Adaptation:
                 for method in self.methods.values():
                     rate *= method.rate_factor(name)
                 groups[rate, rates.weight_decay if parameter.ndim >= 2 else 0.0].append(parameter)
+        for module in self.modules().values():
+            for parameter in module.parameters():
+                groups[rates.head, rates.weight_decay if parameter.ndim >= 2 else 0.0].append(parameter)
         # The body's rate first: rows of metrics show the first group's.
         order = sorted(groups, key=lambda key: (key[0] != rates.body, -key[0], -key[1]))
         return [ParameterGroup(tuple(groups[key]), *key) for key in order]
+
+    def modules(self) -> dict[str, torch.nn.Module]:
+        """What trains beside the model."""
+        return {
+            f"{name}{SEPARATOR}{key}": module
+            for name, method in self.methods.items()
+            for key, module in method.modules().items()
+        }
+
+    def parameters(self, model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
+        """All parameters by name, those beside the model included."""
+        beside = {
+            f"{MODULES}{name}.{key}": parameter
+            for name, module in self.modules().items()
+            for key, parameter in module.named_parameters()
+        }
+        return dict(model.named_parameters()) | beside
 
     def objective(self, model: torch.nn.Module, batch: Batch) -> Objective:
         """The task's loss with whatever the methods make of it."""
@@ -89,10 +117,10 @@ class Adaptation:
             inner = partial(method.objective, inner)
         return inner(model, batch)
 
-    def start_step(self, model: torch.nn.Module, epoch: float) -> None:
+    def start_step(self, model: torch.nn.Module, moment: Moment) -> None:
         """Before a step."""
         for method in self.methods.values():
-            method.start_step(model, epoch)
+            method.start_step(model, moment)
 
     def finish_step(self, model: torch.nn.Module, step: int) -> None:
         """After a step."""
@@ -114,11 +142,26 @@ class Adaptation:
 
     def tensors(self, model: torch.nn.Module) -> dict[str, torch.Tensor]:
         """What a checkpoint holds for the methods beside the evaluated weights."""
-        return {
+        states = {
+            f"{MODULES}{name}.{key}": tensor.detach().cpu()
+            for name, module in self.modules().items()
+            for key, tensor in module.state_dict().items()
+        }
+        return states | {
             f"{name}{SEPARATOR}{key}": tensor
             for name, method in self.methods.items()
             for key, tensor in method.tensors(model).items()
         }
+
+    def keep(self, directory: Path) -> None:
+        """Leave in a checkpoint what a resumed run had better not compute again."""
+        for method in self.methods.values():
+            method.keep(directory)
+
+    def add_files(self, model: PreTrainedModel, directory: Path) -> None:
+        """Put beside a saved model what else came of the methods."""
+        for method in self.methods.values():
+            method.add_files(model, directory)
 
     def save(self, model: PreTrainedModel, directory: Path) -> None:
         """Leave in `directory` what plain Transformers loads and what `load` needs to go on training."""
@@ -134,6 +177,11 @@ class Adaptation:
     def restore(self, model: PreTrainedModel, directory: Path, tensors: Mapping[str, torch.Tensor]) -> None:
         """Put model and methods back where `save` and `tensors` were called."""
         self.load(model, directory)
+        for name, module in self.modules().items():
+            prefix = f"{MODULES}{name}."
+            module.load_state_dict(
+                {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
+            )
         for name, method in self.methods.items():
             prefix = f"{name}{SEPARATOR}"
             method.restore(

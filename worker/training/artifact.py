@@ -77,8 +77,8 @@ def write_artifact(
         },
         "versions": {name: version(name) for name in LIBRARIES},
         "files": {
-            path.name: {"bytes": path.stat().st_size, "sha256": _sha256(path)}
-            for path in sorted(draft.iterdir())
+            path.relative_to(draft).as_posix(): {"bytes": path.stat().st_size, "sha256": _sha256(path)}
+            for path in sorted(draft.rglob("*"))
             if path.is_file()
         },
     }

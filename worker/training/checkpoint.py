@@ -8,7 +8,7 @@ not at all. The state names the best step so far, whose directory must lie besid
 import json
 import os
 import shutil
-from collections.abc import Callable
+from collections.abc import Callable, Mapping
 from dataclasses import asdict, dataclass, field, fields
 from pathlib import Path
 from typing import Any
@@ -19,6 +19,7 @@ from safetensors.torch import load_file, save_file
 from worker.protocol import checkpoint_name, listing
 
 FORMAT = 1
+KEPT = "state/kept"  # the folder of a checkpoint in which methods leave files
 
 
 class CheckpointError(RuntimeError):
@@ -58,14 +59,20 @@ class Snapshot:
     tensors: dict[str, torch.Tensor]
 
 
-def save(checkpoints: Path, snapshot: Snapshot, write_model: Callable[[Path], None]) -> tuple[Path, dict[str, int]]:
-    """Write the checkpoint of `snapshot.state.step`; returns its directory and its listing."""
+def save(
+    checkpoints: Path, snapshot: Snapshot, write_model: Callable[[Path], None], keep: Callable[[Path], None]
+) -> tuple[Path, dict[str, int]]:
+    """Write the checkpoint of `snapshot.state.step`; returns its directory and its listing.
+
+    `keep` writes further files of the state into the folder it is given.
+    """
     checkpoints.mkdir(exist_ok=True)
     target = checkpoints / checkpoint_name(snapshot.state.step)
     draft = checkpoints / f".draft-{target.name}"
     _remove(draft)
-    (draft / "state").mkdir(parents=True)
+    (draft / KEPT).mkdir(parents=True)
     write_model(draft / "model")
+    keep(draft / KEPT)
     save_file({name: t.contiguous() for name, t in snapshot.tensors.items()}, draft / "state" / "tensors.safetensors")
     content = {
         "format": FORMAT,
@@ -139,20 +146,22 @@ def prune(checkpoints: Path, keep: set[int]) -> None:
             _remove(unnamed)
 
 
-def optimizer_tensors(model: torch.nn.Module, optimizer: torch.optim.Optimizer) -> dict[str, torch.Tensor]:
+def optimizer_tensors(
+    parameters: Mapping[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer
+) -> dict[str, torch.Tensor]:
     """The optimizer's state as `optimizer/<parameter>/<moment>`."""
     return {
         f"optimizer/{name}/{moment}": tensor.detach().cpu()
-        for name, parameter in model.named_parameters()
+        for name, parameter in parameters.items()
         for moment, tensor in optimizer.state.get(parameter, {}).items()
     }
 
 
 def restore_optimizer(
-    model: torch.nn.Module, optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]
+    parameters: Mapping[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]
 ) -> None:
     """Put the moments back. Raises CheckpointError naming parameters that have none."""
-    trained = {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    trained = {name: parameter for name, parameter in parameters.items() if parameter.requires_grad}
     moments = ("step", "exp_avg", "exp_avg_sq")
     wanted = {f"optimizer/{name}/{moment}" for name in trained for moment in moments}
     if missing := sorted(wanted - set(tensors)):

@@ -5,7 +5,6 @@ finds the very numbers of the run before it.
 """
 
 import inspect
-import threading
 from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field
 from pathlib import Path
@@ -17,10 +16,11 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
-from worker.protocol import Event, Phase
+from worker.protocol import Phase
 from worker.training.data import Batch, Examples, collate
 from worker.training.failures import StoppedError
 from worker.training.interfaces import Task
+from worker.training.materials import Materials
 from worker.training.pace import now
 from worker.training.sampler import evaluation_batches
 
@@ -37,11 +37,10 @@ class Site:
 
     task: Task
     model: torch.nn.Module
+    materials: Materials
     splits: Callable[[], Sequence[Examples]]
     device: torch.device
     directory: Path
-    stop: threading.Event
-    emit: Callable[[Event], None]
 
 
 @dataclass
@@ -125,7 +124,7 @@ class FrozenBody:
         try:
             for examples in splits:
                 for rows in evaluation_batches(examples.lengths, TOKENS_PER_BATCH):
-                    if site.stop.is_set():
+                    if site.materials.stop.is_set():
                         raise StoppedError
                     batch = collate(examples, rows, site.device)
                     if self.kind is None and not self._begin(site, batch):
@@ -135,7 +134,7 @@ class FrozenBody:
                     self._keep(batch)
                     done += len(rows)
                     if now() - told_at >= PHASE_INTERVAL_S:
-                        site.emit(Phase("computing features", done, total))
+                        site.materials.emit(Phase("computing features", done, total))
                         told_at = now()
         finally:
             self.listening, self.heard = False, None

@@ -20,6 +20,7 @@ from worker.training.data import Examples, Records, collate
 from worker.training.evaluation import evaluate, rank
 from worker.training.failures import StoppedError, UserError
 from worker.training.interfaces import Scores, Task
+from worker.training.method import Moment
 from worker.training.optimizer import ParameterGroup
 from worker.training.pace import Pace, now
 from worker.training.sampler import LengthBuckets
@@ -177,7 +178,8 @@ def _step(
 ) -> None:
     """One optimizer step: the weighted mean loss over all examples of all its batches."""
     device, train = engine.accelerator.device, engine.train.examples
-    engine.adaptation.start_step(engine.model, state.step / engine.sampler.steps_per_epoch)
+    moment = Moment(state.step, settings.total_steps, state.step / engine.sampler.steps_per_epoch)
+    engine.adaptation.start_step(engine.model, moment)
     rates = [
         learning_rate(settings.scheduler, spec.peak_rate, state.step, settings.warmup_steps, settings.total_steps)
         for spec in engine.groups
@@ -194,7 +196,8 @@ def _step(
         engine.accelerator.backward(loss)
         for name, value in [("loss", loss.detach()), *((k, v / total_weight) for k, v in objective.sums.items())]:
             sums[name] = sums[name] + value if name in sums else value
-    norm = engine.accelerator.clip_grad_norm_(engine.model.parameters(), settings.max_grad_norm)
+    trained = list(engine.adaptation.parameters(engine.model).values())
+    norm = engine.accelerator.clip_grad_norm_(trained, settings.max_grad_norm)
     engine.optimizer.step()
     engine.optimizer.zero_grad()
     state.step += 1

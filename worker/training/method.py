@@ -2,19 +2,30 @@
 
 from collections.abc import Callable, Mapping, Sequence
 from contextlib import AbstractContextManager, nullcontext
+from dataclasses import dataclass
 from pathlib import Path
-from typing import ClassVar, Self, cast
+from typing import Any, ClassVar, Self, cast
 
 import torch
 from pydantic import BaseModel
 from transformers import PreTrainedModel
 
 from app.catalog.adaptation.spec import MethodSpec
-from worker.training.data import Batch
+from worker.training.data import Batch, Records
 from worker.training.features import Site
 from worker.training.interfaces import Objective, Task, resolve
+from worker.training.materials import Materials
 
 Inner = Callable[[torch.nn.Module, Batch], Objective]
+
+
+@dataclass(frozen=True)
+class Moment:
+    """Where a run stands before a step: `step` steps of `total_steps` are done, and `epoch` epochs, with a fraction."""
+
+    step: int
+    total_steps: int
+    epoch: float
 
 
 class Method:
@@ -30,12 +41,23 @@ class Method:
         """The method with a job's options."""
         return cls()
 
+    def augment(self, train: Records, materials: Materials) -> Records:
+        """The training records as the run shall see them, before they are encoded. Raises UserError."""
+        return train
+
     def adapt(self, model: PreTrainedModel, task: Task) -> PreTrainedModel:
         """Inject and freeze; the model has its pretrained weights. What requires a gradient afterwards trains.
 
         Raises UserError for options that do not fit this model.
         """
         return model
+
+    def modules(self) -> Mapping[str, torch.nn.Module]:
+        """What trains beside the model and is not saved as part of it; asked after `adapt`, always the same modules.
+
+        They train at the rate of the task's head and are in checkpoints without further ado.
+        """
+        return {}
 
     def prepare(self, site: Site, others: Sequence["Method"]) -> None:
         """Before the first step, also of a resumed run; `others` are the methods that the job names beside this one."""
@@ -44,8 +66,8 @@ class Method:
         """Factor on the learning rate of a parameter, by its name in the model."""
         return 1.0
 
-    def start_step(self, model: torch.nn.Module, epoch: float) -> None:
-        """Before a step that begins after `epoch` epochs, whole ones and a fraction. A function of `epoch` alone."""
+    def start_step(self, model: torch.nn.Module, moment: Moment) -> None:
+        """Before a step. A function of `moment` alone, so that a resumed run does the same."""
 
     def objective(self, inner: Inner, model: torch.nn.Module, batch: Batch) -> Objective:
         """The loss of a batch, made of `inner`: the task's, and that of the methods before this one."""
@@ -67,6 +89,16 @@ class Method:
 
     def restore(self, model: torch.nn.Module, tensors: Mapping[str, torch.Tensor]) -> None:
         """Put `tensors` back. The model has the evaluated weights. Raises CheckpointError naming what is missing."""
+
+    def keep(self, directory: Path) -> None:
+        """Leave in a checkpoint what a resumed run had better not compute again; it is in `materials.kept` then."""
+
+    def add_files(self, model: PreTrainedModel, directory: Path) -> None:
+        """Put beside a model that was saved what else came of the method."""
+
+    def report(self) -> dict[str, Any]:
+        """What the domain report says of the method, as JSON; asked when training is over."""
+        return {}
 
     def save(self, model: PreTrainedModel, directory: Path) -> bool:
         """Leave the model in `directory` in a form of its own; whether it did. Otherwise it is saved as it is."""

@@ -16,7 +16,7 @@ from app.catalog.tasks import TASKS
 from worker.protocol import CHECKPOINTS, Event, Log, Metrics, Result, Started, checkpoint_name
 from worker.training.adaptation import Adaptation
 from worker.training.artifact import Provenance, write_artifact, write_step_metrics
-from worker.training.checkpoint import TrainState
+from worker.training.checkpoint import KEPT, TrainState
 from worker.training.data import Examples, read_records
 from worker.training.device import bound_memory, check_precision, fast_precision, keep_freed_memory, seed_generators
 from worker.training.encoder import check_max_length, open_base
@@ -25,6 +25,7 @@ from worker.training.failures import UserError
 from worker.training.features import Site
 from worker.training.interfaces import Task, task_class
 from worker.training.loop import Engine, LoopSettings, Split, fit, measure_base
+from worker.training.materials import read_materials
 from worker.training.optimizer import Rates, adamw
 from worker.training.preprocessing import preprocess
 from worker.training.sampler import LengthBuckets
@@ -46,7 +47,7 @@ def run(plan: TrainingPlan, run_dir: Path, emit: Callable[[Event], None], stop: 
     files = {"train": plan.train, "validation": plan.validation, "test": plan.test}
     read = {name: read_records(name, file, run_dir) for name, file in files.items() if file is not None}
     preprocessed = preprocess(plan.preprocessing, read, spec, variant, base=run_dir / plan.base, seed=plan.seed)
-    splits = preprocessed.splits
+    splits = dict(preprocessed.splits)
     _tell(preprocessed.logs, emit)
     if asked.early_stopping_patience is not None and "validation" not in splits:
         raise UserError(
@@ -67,15 +68,17 @@ def run(plan: TrainingPlan, run_dir: Path, emit: Callable[[Event], None], stop: 
     )
     adaptation = Adaptation.of(task, plan.adaptation)
     _tell(task.remarks(splits), emit)
+    window = min(base.window, variant.auto_window or base.window)
+    max_length = asked.max_length if asked.max_length != "auto" else window
+    check_max_length(max_length, base)
+    kept = None if plan.resume_from is None else run_dir / plan.resume_from / KEPT
+    materials = read_materials(plan, run_dir, base, max_length, kept, stop, emit)
+    splits["train"] = adaptation.augment(splits["train"], materials)
 
     seed_generators(plan.seed)
     model = adaptation.adapt(task.load_model(base, emit))
     if (log := adaptation.log(model)) is not None:
         emit(log)
-    window = min(base.window, variant.auto_window or base.window)
-    max_length = asked.max_length if asked.max_length != "auto" else window
-    check_max_length(max_length, base)
-
     encoded = {name: Split(records, task, base.tokenizer, max_length, emit) for name, records in splits.items()}
     watched = _watched(encoded.get("validation"), task.evaluation_rows, plan.seed)
     train = encoded["train"].examples
@@ -127,6 +130,7 @@ def run(plan: TrainingPlan, run_dir: Path, emit: Callable[[Event], None], stop: 
         preprocessed=preprocessed,
         adaptation=adaptation,
         steps_per_epoch=sampler.steps_per_epoch,
+        total_steps=total_steps,
         model=model,
         optimizer=optimizer,
         scaler=accelerator.scaler,
@@ -134,7 +138,7 @@ def run(plan: TrainingPlan, run_dir: Path, emit: Callable[[Event], None], stop: 
     )
     seen_again = [encoded["train"], *([watched] if watched else [])]
     adaptation.prepare(
-        Site(task, prepared, lambda: [s.examples for s in seen_again], accelerator.device, run_dir, stop, emit)
+        Site(task, prepared, materials, lambda: [s.examples for s in seen_again], accelerator.device, run_dir)
     )
     state = TrainState() if plan.resume_from is None else store.restore(run_dir / plan.resume_from)
     model.train()
@@ -196,7 +200,7 @@ def run(plan: TrainingPlan, run_dir: Path, emit: Callable[[Event], None], stop: 
         preprocessing=preprocessed,
     )
     artifact, artifact_files = write_artifact(
-        run_dir, provenance, metrics, lambda directory: store.write_model(directory, state)
+        run_dir, provenance, metrics, lambda directory: store.write_artifact(directory, state)
     )
     write_step_metrics(run_dir / STEP_METRICS, state.history)
     emit(

@@ -15,6 +15,7 @@ from worker.training.checkpoint import Snapshot, TrainState
 from worker.training.device import generator_state, restore_generators
 from worker.training.encoder import BaseModelFiles
 from worker.training.interfaces import Task
+from worker.training.method import Moment
 from worker.training.preprocessing import Preprocessed
 
 GENERATOR, METHOD = "generator/", "method/"  # how the names of tensors in a checkpoint start
@@ -33,6 +34,7 @@ class Store:
     preprocessed: Preprocessed
     adaptation: Adaptation
     steps_per_epoch: int
+    total_steps: int
     model: PreTrainedModel
     optimizer: torch.optim.Optimizer
     scaler: Any  # torch.amp.GradScaler, or None without fp16
@@ -51,9 +53,11 @@ class Store:
             loss_scale=None if self.scaler is None else self.scaler.state_dict(),
             tensors={f"{GENERATOR}{name}": tensor for name, tensor in tensors.items()}
             | {f"{METHOD}{name}": tensor for name, tensor in self.adaptation.tensors(self.model).items()}
-            | checkpoint.optimizer_tensors(self.model, self.optimizer),
+            | checkpoint.optimizer_tensors(self.adaptation.parameters(self.model), self.optimizer),
         )
-        path, files = checkpoint.save(self.directory, snapshot, lambda directory: self.write_model(directory, state))
+        path, files = checkpoint.save(
+            self.directory, snapshot, lambda directory: self.write_model(directory, state), self.adaptation.keep
+        )
         self.saved = (state.step, state.milestone)
         best = state.best is not None and state.best.step == state.step
         relative = str(path.relative_to(self.run_dir))
@@ -64,9 +68,10 @@ class Store:
         """Put model, optimizer and generators back where the checkpoint was written."""
         snapshot = checkpoint.load(path, self.identity)
         # What trained in the step before has moments to put back.
-        self.adaptation.start_step(self.model, (snapshot.state.step - 1) / self.steps_per_epoch)
+        before = snapshot.state.step - 1
+        self.adaptation.start_step(self.model, Moment(before, self.total_steps, before / self.steps_per_epoch))
         self.adaptation.restore(self.model, path / "model", _under(METHOD, snapshot.tensors))
-        checkpoint.restore_optimizer(self.model, self.optimizer, snapshot.tensors)
+        checkpoint.restore_optimizer(self.adaptation.parameters(self.model), self.optimizer, snapshot.tensors)
         if self.scaler is not None and snapshot.loss_scale is not None:
             self.scaler.load_state_dict(snapshot.loss_scale)
         restore_generators(snapshot.generators, _under(GENERATOR, snapshot.tensors))
@@ -81,6 +86,11 @@ class Store:
         task = self.task if state.best is None else self.task.tuned(state.best.detail)
         task.add_files(directory, self.max_length)
         self.preprocessed.write(directory)
+
+    def write_artifact(self, directory: Path, state: TrainState) -> None:
+        """The model as `write_model` leaves it, and what came of the methods besides."""
+        self.write_model(directory, state)
+        self.adaptation.add_files(self.model, directory)
 
 
 def _under(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:

@@ -1,10 +1,10 @@
 """What an entry of the method catalogue says."""
 
-from collections.abc import Mapping
+from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
 from typing import Any
 
-from pydantic import BaseModel, ConfigDict
+from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 ALL_TASKS = "*"
 
@@ -14,13 +14,53 @@ class MethodOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
+    control: StrictBool = Field(
+        default=False,
+        description="Train a second model with the same budget and without this method, and report whether the method "
+        "helped. Takes as long again.",
+    )
+
+
+@dataclass(frozen=True)
+class NeededFile:
+    """A file that a method reads beside the job's own three.
+
+    `key` is where the options name it, `method.option` or `method.option.0`; errors call it `adaptation.<key>`. It is
+    read as records of `task`, with `columns` mapped.
+    """
+
+    key: str
+    file_id: str
+    task: Mapping[str, Any]
+    columns: Mapping[str, str] = field(default_factory=dict[str, str])
+
+
+@dataclass(frozen=True)
+class NeededModel:
+    """A model that a method uses beside the one it adapts; it has to be fine-tuned for, or fit, `task`."""
+
+    key: str
+    model_id: str
+    task: str
+
+
+def no_files(options: Any, task: Mapping[str, Any]) -> tuple[NeededFile, ...]:
+    """What a method without files needs."""
+    return ()
+
+
+def no_models(options: Any) -> tuple[NeededModel, ...]:
+    """What a method without models needs."""
+    return ()
+
 
 @dataclass(frozen=True)
 class MethodSpec:
     """A method: its options and the tasks it serves; `impl` names its class.
 
     `conflicts` are the methods that it makes no sense together with, and why; one side names a pair. `example` are
-    options that a job could give.
+    options that a job could give. `files` and `models` tell from options, and the job's task, what else is to be
+    fetched. `needs_target`: it makes no sense without the job's `target_files`.
     """
 
     name: str
@@ -30,6 +70,9 @@ class MethodSpec:
     tasks: tuple[str, ...] = (ALL_TASKS,)
     conflicts: Mapping[str, str] = field(default_factory=dict[str, str])
     example: Mapping[str, Any] = field(default_factory=dict[str, Any])
+    files: Callable[[Any, Mapping[str, Any]], tuple[NeededFile, ...]] = no_files
+    models: Callable[[Any], tuple[NeededModel, ...]] = no_models
+    needs_target: bool = False
 
     def serves(self, task: str) -> bool:
         """Whether jobs of this task can ask for it."""

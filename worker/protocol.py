@@ -42,7 +42,10 @@ class Started:
 
 @dataclass(frozen=True)
 class Progress:
-    """Where training stands. `eta_s` counts seconds to the end, evaluation included."""
+    """Where training stands, or another stage, which counts its own steps.
+
+    `eta_s` counts seconds to the end, evaluation included.
+    """
 
     type: ClassVar[str] = "progress"
     step: int
@@ -51,6 +54,7 @@ class Progress:
     examples_per_second: float
     eta_s: float | None
     trained_tokens: int
+    stage: str | None = None
 
 
 @dataclass(frozen=True)
@@ -69,20 +73,25 @@ class Phase:
 
 @dataclass(frozen=True)
 class Metrics:
-    """Numbers measured at a step on one split: train, validation or test."""
+    """Numbers measured at a step on one split: train, validation or test.
+
+    `stage` is None in the training of the job's task; a stage before or after it counts its own steps.
+    """
 
     type: ClassVar[str] = "metrics"
     split: Literal["train", "validation", "test"]
     step: int
     epoch: float
     values: dict[str, float]
+    stage: str | None = None
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """A complete checkpoint directory (relative path). `model_path` inside it is a Transformers directory.
 
-    `files` is its listing: whoever finds other files there does not have the checkpoint.
+    `files` is its listing: whoever finds other files there does not have the checkpoint. A pinned one is needed by
+    those that follow, such as the end of a stage before the task: it is always stored, and there again for a resume.
     """
 
     type: ClassVar[str] = "checkpoint"
@@ -92,6 +101,7 @@ class Checkpoint:
     best: bool
     metrics: dict[str, float]
     files: dict[str, int]
+    pinned: bool = False
 
 
 @dataclass(frozen=True)

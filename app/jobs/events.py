@@ -34,6 +34,7 @@ class MetricPoint:
     step: int
     epoch: float
     value: float
+    stage: str | None = None  # none: the training of the job's task
 
 
 def append(session: Session, job_id: str, events: Sequence[Event]) -> None:
@@ -61,10 +62,11 @@ def append(session: Session, job_id: str, events: Sequence[Event]) -> None:
 def record_metrics(session: Session, job_id: str, points: Sequence[MetricPoint]) -> None:
     """Store numbers; a step that is trained again after a resume overwrites its own."""
     if points:
-        unique = {(point.split, point.name, point.step): point for point in points}
+        unique = {(point.stage, point.split, point.name, point.step): point for point in points}
         rows = [
             {
                 "job_id": job_id,
+                "stage": point.stage,
                 "split": point.split,
                 "name": point.name,
                 "step": point.step,
@@ -76,7 +78,7 @@ def record_metrics(session: Session, job_id: str, points: Sequence[MetricPoint])
         statement = insert(JobMetric).values(rows)
         session.execute(
             statement.on_conflict_do_update(
-                index_elements=["job_id", "split", "name", "step"],
+                index_elements=["job_id", "stage", "split", "name", "step"],
                 set_={
                     "value": statement.excluded.value,
                     "epoch": statement.excluded.epoch,
@@ -99,8 +101,9 @@ def page(session: Session, job_id: str, *, after: str | None, limit: int) -> tup
 
 
 def metrics(session: Session, job_id: str, name: str | None = None) -> list[JobMetric]:
-    """The job's numbers in the order of their steps."""
+    """The job's numbers: stages in the order in which they ran, and each in the order of its steps."""
     query = select(JobMetric).where(JobMetric.job_id == job_id)
     if name is not None:
         query = query.where(JobMetric.name == name)
-    return list(session.scalars(query.order_by(JobMetric.step, JobMetric.seq)))
+    begun = func.min(JobMetric.seq).over(partition_by=JobMetric.stage)
+    return list(session.scalars(query.order_by(begun, JobMetric.step, JobMetric.seq)))

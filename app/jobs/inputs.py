@@ -1,7 +1,9 @@
 """What a job needs beside its three files and its base model: target files, and the files and models of its methods.
 
-Each is named by where the job names it: `target_files.0`, `adaptation.continued_pretraining.files.0`.
+Each has as its key where the job names it: `target_files.0`, `adaptation.continued_pretraining.files.0`.
 """
+
+import re
 
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
@@ -38,6 +40,11 @@ class Asked:
     adaptation: Mapping[str, Mapping[str, Any]]
 
 
+def param_of(key: str) -> str:
+    """How errors write the place that a key names: `target_files[0]`."""
+    return re.sub(r"\.(\d+)(?=\.|$)", r"[\1]", key)
+
+
 def find(session: Session, asked: Asked, settings: Settings) -> list[JobInput]:
     """The inputs of a new job, locked against deletion; files are asked for as far as it is known how to read them.
 
@@ -47,18 +54,18 @@ def find(session: Session, asked: Asked, settings: Settings) -> list[JobInput]:
     _refuse_misfits(methods, asked)
     found: list[JobInput] = []
     for needed in _needed_files(asked.target_files, methods, asked.task):
-        file = get_file(session, asked.project_id, needed.file_id, param=needed.key, status=400, lock=True)
-        check_purpose(file, needed.key)
-        task_columns.check(needed.task.get("type"), needed.columns, f"{needed.key}.columns")
+        file = get_file(session, asked.project_id, needed.file_id, param=param_of(needed.key), status=400, lock=True)
+        check_purpose(file, param_of(needed.key))
+        task_columns.check(needed.task.get("type"), needed.columns, f"{param_of(needed.key)}.columns")
         reading = _reading(file, needed, asked.base.id)
         read = preparations.ensure(session, file, reading, max_attempts=settings.max_attempts) if reading else None
-        found.append(JobInput(param=needed.key, file_id=file.id, preparation_id=read.id if read else None))
+        found.append(JobInput(key=needed.key, file_id=file.id, preparation_id=read.id if read else None))
     for needed in _needed_models(methods):
         model = models.get_base(
-            session, asked.project_id, needed.model_id, needed.task, hub=settings.hub == "on", param=needed.key
+            session, asked.project_id, needed.model_id, needed.task, hub=settings.hub == "on", param=param_of(needed.key)
         )
         _refuse_other_task(model, needed)
-        found.append(JobInput(param=needed.key, model_id=model.id))
+        found.append(JobInput(key=needed.key, model_id=model.id))
     return found
 
 
@@ -74,7 +81,7 @@ def resolve(session: Session, job: Job) -> JobError | None:
             return JobError("method_does_not_fit_task", problem, f"{METHODS}.{spec.name}")
     needed = {file.key: file for file in _needed_files(target_files(job), methods, task)}
     for item, file, preparation in _files(session, job):
-        reading = _reading(file, needed[item.param], job.model)
+        reading = _reading(file, needed[item.key], job.model)
         if reading is not None and (preparation is None or not _answers(preparation, reading)):
             read = preparations.ensure(session, file, reading, max_attempts=job.max_attempts)
             item.preparation_id = read.id
@@ -85,14 +92,15 @@ def resolve(session: Session, job: Job) -> JobError | None:
 def find_problem(session: Session, job: Job) -> JobError | None:
     """An input that is gone or could not be read, with the reason."""
     for item, file, preparation in _files(session, job):
+        param = param_of(item.key)
         if file.deleted_at is not None:
-            return JobError("file_not_found", f"The file {file.id} of {item.param} was deleted.", item.param)
+            return JobError("file_not_found", f"The file {file.id} of {param} was deleted.", param)
         if preparation is not None and preparation.error is not None:
             error = preparation.error
-            message = f"{item.param} {file.id} ({file.filename}): {error['message']}"
+            message = f"{param} {file.id} ({file.filename}): {error['message']}"
             if preparation.task == FILL_MASK.name:
                 message += " It is read for its texts: plain text, or a column `text` beside any others."
-            return JobError(error["code"], message, item.param, error.get("data"))
+            return JobError(error["code"], message, param, error.get("data"))
     return None
 
 
@@ -103,7 +111,7 @@ def are_pending(session: Session, job: Job) -> bool:
 
 def target_files(job: Job) -> list[str]:
     """Ids of a job's target files, in its order."""
-    return [item.file_id for item in job.inputs if item.file_id and item.param.startswith(f"{TARGET_FILES}.")]
+    return [item.file_id for item in job.inputs if item.file_id and item.key.startswith(f"{TARGET_FILES}.")]
 
 
 def _files(session: Session, job: Job) -> Iterator[tuple[JobInput, File, Preparation | None]]:
@@ -179,9 +187,10 @@ def _served(spec: MethodSpec) -> list[str]:
 
 
 def _refuse_other_task(model: Model, needed: NeededModel) -> None:
+    param = param_of(needed.key)
     if model.task not in (None, needed.task):
         message = (
-            f"{needed.key} is {model.id!r}, which was fine-tuned for {model.task}; it has to be a model for "
+            f"{param} is {model.id!r}, which was fine-tuned for {model.task}; it has to be a model for "
             f"{needed.task}."
         )
-        raise AppError(400, "model_of_other_task", message, needed.key, {"allowed": [needed.task]})
+        raise AppError(400, "model_of_other_task", message, param, {"allowed": [needed.task]})

@@ -115,8 +115,8 @@ def create(session: Session, caller: Caller, new: NewJob, settings: Settings) ->
     session.add(job)
     session.flush()
     names = [f"{param.removesuffix('_file')} file {file.id}" for param, file in files.items()]
-    names += [f"{item.param} {item.file_id}" for item in job.inputs if item.file_id]
-    prepared |= {item.param: item.preparation_id for item in job.inputs if item.preparation_id}
+    names += [f"{inputs.param_of(item.key)} {item.file_id}" for item in job.inputs if item.file_id]
+    prepared |= {inputs.param_of(item.key): item.preparation_id for item in job.inputs if item.preparation_id}
     created = Event(f"Created fine-tuning job: {job.id}")
     events.append(session, job.id, [created, Event(f"Validating {', '.join(names)}", data=prepared)])
     validation.advance(session)

@@ -99,7 +99,7 @@ class Job(Base):
 class JobInput(Base):
     """A file or a model that a job needs beside its own three files and its base model.
 
-    `param` is where the job names it: `target_files.0`, `adaptation.continued_pretraining.files.0`. A file has no
+    `key` is where the job names it: `target_files.0`, `adaptation.continued_pretraining.files.0`. A file has no
     preparation until it is known how it is to be read, nor once it was deleted.
     """
 
@@ -111,7 +111,7 @@ class JobInput(Base):
 
     seq: Mapped[int] = sequence()
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
-    param: Mapped[str] = mapped_column(primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
     file_id: Mapped[str | None] = mapped_column(ForeignKey("files.id"), index=True)
     preparation_id: Mapped[str | None] = used_preparation()
     model_id: Mapped[str | None] = mapped_column(index=True)

@@ -16,7 +16,7 @@ def upgrade() -> None:
         "job_inputs",
         sa.Column("seq", sa.BigInteger(), sa.Identity(always=True), nullable=False),
         sa.Column("job_id", sa.Text(), nullable=False),
-        sa.Column("param", sa.Text(), nullable=False),
+        sa.Column("key", sa.Text(), nullable=False),
         sa.Column("file_id", sa.Text(), nullable=True),
         sa.Column("preparation_id", sa.Text(), nullable=True),
         sa.Column("model_id", sa.Text(), nullable=True),
@@ -29,7 +29,7 @@ def upgrade() -> None:
         sa.ForeignKeyConstraint(
             ["preparation_id"], ["preparations.id"], name=op.f("fk_job_inputs_preparation_id"), ondelete="SET NULL"
         ),
-        sa.PrimaryKeyConstraint("job_id", "param", name=op.f("pk_job_inputs")),
+        sa.PrimaryKeyConstraint("job_id", "key", name=op.f("pk_job_inputs")),
         sa.UniqueConstraint("seq", name=op.f("uq_job_inputs_seq")),
     )
     for column in ("file_id", "preparation_id", "model_id"):

@@ -35,6 +35,7 @@ ENDPOINTS = {
     ("get", "/v1/fine_tuning/jobs/{job_id}/events"),
     ("get", "/v1/fine_tuning/jobs/{job_id}/checkpoints"),
     ("get", "/v1/fine_tuning/jobs/{job_id}/metrics"),
+    ("get", "/v1/fine_tuning/jobs/{job_id}/report"),
     ("post", "/v1/evaluations"),
     ("get", "/v1/evaluations"),
     ("get", "/v1/evaluations/compare"),

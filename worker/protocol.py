@@ -40,12 +40,13 @@ class Started:
     resumed_from_step: int | None
 
 
+# Of a run, beside the training of the job's task. Steps count from the first stage of a run on.
+StageName = Literal["continued_pretraining", "meta_learning", "control"]
+
+
 @dataclass(frozen=True)
 class Progress:
-    """Where training stands, or another stage, which counts its own steps.
-
-    `eta_s` counts seconds to the end, evaluation included.
-    """
+    """Where training stands, in which stage. `eta_s` counts seconds to the end, evaluation included."""
 
     type: ClassVar[str] = "progress"
     step: int
@@ -54,7 +55,7 @@ class Progress:
     examples_per_second: float
     eta_s: float | None
     trained_tokens: int
-    stage: str | None = None
+    stage: StageName | None = None
 
 
 @dataclass(frozen=True)
@@ -75,7 +76,7 @@ class Phase:
 class Metrics:
     """Numbers measured at a step on one split: train, validation or test.
 
-    `stage` is None in the training of the job's task; a stage before or after it counts its own steps.
+    `stage` is None for the task's own training.
     """
 
     type: ClassVar[str] = "metrics"
@@ -83,15 +84,15 @@ class Metrics:
     step: int
     epoch: float
     values: dict[str, float]
-    stage: str | None = None
+    stage: StageName | None = None
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """A complete checkpoint directory (relative path). `model_path` inside it is a Transformers directory.
 
-    `files` is its listing: whoever finds other files there does not have the checkpoint. A pinned one is needed by
-    those that follow, such as the end of a stage before the task: it is always stored, and there again for a resume.
+    `files` is its listing: whoever finds other files there does not have the checkpoint. Later ones need a `pinned`
+    one, whatever else becomes of it.
     """
 
     type: ClassVar[str] = "checkpoint"

@@ -43,10 +43,10 @@ class Relay:
         self._job = job
         self._heartbeat = heartbeat
         self._events = 0
-        self._next_train_event: dict[str | None, float] = {}  # by stage
-        self._steps_of_stage: dict[str | None, int] = {}
+        self._total_steps: int | None = None
+        self._next_train_event = 0.0
         self._progress: dict[str, Any] = {}
-        self._told_metrics = {"loss", "perplexity"}
+        self._told_metrics = {"loss"}
         if job.kind == "fine_tuning":
             variant = TASKS[job.spec["task"]["type"]].variant(job.spec["task"])
             self._told_metrics |= {variant.selection_metric, *variant.headline}
@@ -65,7 +65,7 @@ class Relay:
                 self.tell(Event(message, level, data=data))
             case protocol.Started():
                 self._put(_Resolved(said.hyperparameters))
-                self._steps_of_stage[None] = said.total_steps
+                self._total_steps = said.total_steps
                 where = f", resumed from step {said.resumed_from_step}" if said.resumed_from_step is not None else ""
                 self.tell(
                     Event(
@@ -75,18 +75,17 @@ class Relay:
                 )
             case protocol.Metrics(split, step, epoch, values, stage):
                 self._put(*(MetricPoint(split, name, step, epoch, value, stage) for name, value in values.items()))
-                if split != "train" or step >= self._next_train_event.get(stage, 0):
-                    self._next_train_event[stage] = step + self._steps_of_stage.get(stage, 0) / TRAIN_EVENTS
+                if split != "train" or step >= self._next_train_event:
+                    self._next_train_event = step + (self._total_steps or 0) / TRAIN_EVENTS
                     self.tell(Event(self._sentence(said), type="metrics", data=_metrics_data(said)))
             case protocol.Progress():
-                self._steps_of_stage[said.stage] = said.total_steps
                 self._progress = {
                     "step": said.step,
                     "total_steps": said.total_steps,
                     "epoch": said.epoch,
                     "examples_per_second": said.examples_per_second,
                     "trained_tokens": said.trained_tokens,
-                    **({} if said.stage is None else {"stage": said.stage}),
+                    **_stage(said),
                 }
                 self._heartbeat.show(leases.Progress(self._progress, said.eta_s))
             case protocol.Phase(name, done, total) if self._job.kind == "evaluation":
@@ -106,13 +105,11 @@ class Relay:
             self._put(Event(event.message, event.level, event.type, event.data, source))
 
     def _sentence(self, said: protocol.Metrics) -> str:
-        steps = self._steps_of_stage.get(said.stage)
-        of = f"/{steps}" if steps else ""
-        stage = "" if said.stage is None else f"{said.stage.replace('_', ' ').capitalize()}: "
-        shown = ", ".join(
-            f"{said.split} {name}={value:.4g}" for name, value in said.values.items() if name in self._told_metrics
-        )
-        return f"{stage}{'step' if stage else 'Step'} {said.step}{of}: {shown}"
+        of = f"/{self._total_steps}" if self._total_steps else ""
+        told = self._told_metrics | ({"perplexity"} if said.stage == "continued_pretraining" else set())
+        shown = ", ".join(f"{said.split} {name}={value:.4g}" for name, value in said.values.items() if name in told)
+        stage = f" ({said.stage.replace('_', ' ')})" if said.stage else ""
+        return f"Step {said.step}{of}{stage}: {shown}"
 
     @property
     def added(self) -> int:
@@ -192,5 +189,8 @@ def _metrics_data(said: protocol.Metrics) -> dict[str, Any]:
     """OpenAI's names (`train_loss`, `valid_loss`) beside ours."""
     prefix = {"train": "train", "validation": "valid", "test": "test"}[said.split]
     named = {f"{prefix}_{name}": value for name, value in said.values.items()}
-    stage = {} if said.stage is None else {"stage": said.stage}
-    return {"step": said.step, "epoch": said.epoch, "split": said.split, **stage, **named}
+    return {"step": said.step, "epoch": said.epoch, "split": said.split, **_stage(said), **named}
+
+
+def _stage(said: protocol.Metrics | protocol.Progress) -> dict[str, Any]:
+    return {} if said.stage is None else {"stage": said.stage}

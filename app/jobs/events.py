@@ -101,9 +101,8 @@ def page(session: Session, job_id: str, *, after: str | None, limit: int) -> tup
 
 
 def metrics(session: Session, job_id: str, name: str | None = None) -> list[JobMetric]:
-    """The job's numbers: stages in the order in which they ran, and each in the order of its steps."""
+    """The job's numbers in the order of their steps."""
     query = select(JobMetric).where(JobMetric.job_id == job_id)
     if name is not None:
         query = query.where(JobMetric.name == name)
-    begun = func.min(JobMetric.seq).over(partition_by=JobMetric.stage)
-    return list(session.scalars(query.order_by(begun, JobMetric.step, JobMetric.seq)))
+    return list(session.scalars(query.order_by(JobMetric.step, JobMetric.seq)))

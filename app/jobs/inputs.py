@@ -4,7 +4,6 @@ Each has as its key where the job names it: `target_files.0`, `adaptation.contin
 """
 
 import re
-
 from collections.abc import Iterator, Mapping, Sequence
 from dataclasses import dataclass, replace
 from typing import Any
@@ -62,7 +61,12 @@ def find(session: Session, asked: Asked, settings: Settings) -> list[JobInput]:
         found.append(JobInput(key=needed.key, file_id=file.id, preparation_id=read.id if read else None))
     for needed in _needed_models(methods):
         model = models.get_base(
-            session, asked.project_id, needed.model_id, needed.task, hub=settings.hub == "on", param=param_of(needed.key)
+            session,
+            asked.project_id,
+            needed.model_id,
+            needed.task,
+            hub=settings.hub == "on",
+            param=param_of(needed.key),
         )
         _refuse_other_task(model, needed)
         found.append(JobInput(key=needed.key, model_id=model.id))
@@ -190,7 +194,6 @@ def _refuse_other_task(model: Model, needed: NeededModel) -> None:
     param = param_of(needed.key)
     if model.task not in (None, needed.task):
         message = (
-            f"{param} is {model.id!r}, which was fine-tuned for {model.task}; it has to be a model for "
-            f"{needed.task}."
+            f"{param} is {model.id!r}, which was fine-tuned for {model.task}; it has to be a model for {needed.task}."
         )
         raise AppError(400, "model_of_other_task", message, param, {"allowed": [needed.task]})

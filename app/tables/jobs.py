@@ -140,7 +140,7 @@ class JobEvent(Base):
 class JobMetric(Base):
     """One number measured at a step. A step trained again after a resume overwrites its own numbers.
 
-    `stage` is null in the training of the job's task; other stages count their steps by themselves.
+    `stage` is null in the training of the job's task. Where one stage ends at a step, the next begins.
     """
 
     __tablename__ = "job_metrics"

@@ -134,8 +134,8 @@ REFUSALS: list[tuple[dict[str, Any], str, str, str]] = [
     ({"training_file": "file-00ff"}, "file_not_found", "training_file", "No such file"),
     ({"validation_file": "file-00ff"}, "file_not_found", "validation_file", "No such file"),
     ({"test_file": "file-00ff"}, "file_not_found", "test_file", "No such file"),
-    ({"target_files": ["file-00ff"]}, "file_not_found", "target_files.0", "No such file"),
-    ({"target_files": ["a"]}, "invalid_value", "target_files.0", 'a string like "file-'),
+    ({"target_files": ["file-00ff"]}, "file_not_found", "target_files[0]", "No such file"),
+    ({"target_files": ["a"]}, "invalid_value", "target_files[0]", 'a string like "file-'),
     ({"target_files": []}, "invalid_value", "target_files", "1 to 10"),
     ({"target_files": ["file-00ff"] * 2}, "invalid_value", "target_files", "file-00ff is named twice"),
     (
@@ -147,7 +147,7 @@ REFUSALS: list[tuple[dict[str, Any], str, str, str]] = [
     (
         {"adaptation": {"continued_pretraining": {"files": ["texts.txt"]}}},
         "invalid_value",
-        "adaptation.continued_pretraining.files.0",
+        "adaptation.continued_pretraining.files[0]",
         'is "texts.txt"',
     ),
     ({"suffix": ""}, "invalid_value", "suffix", "1 to 64 characters"),

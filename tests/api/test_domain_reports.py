@@ -58,7 +58,7 @@ def test_a_job_that_will_have_one_says_when(scenery: Scenery) -> None:
 
 
 def test_a_job_without_adaptation_never_has_one_and_says_which_jobs_have(scenery: Scenery) -> None:
-    for job_id in (scenery.create_job()["id"], scenery.succeeded_job().id):
+    for job_id in (scenery.succeeded_job().id, scenery.create_job()["id"]):
         answer = scenery.client.get(path(job_id))
         assert answer.status_code == 404
         assert "jobs with target_files or with an entry in adaptation" in error_of(answer)["message"]

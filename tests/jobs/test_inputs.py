@@ -12,12 +12,14 @@ from app.db import transaction
 from app.errors import AppError
 from app.files import service as files
 from app.files.service import NewFile
-from app.jobs import service, validation
+from app.jobs import preparations, service, validation
+from app.jobs.events import Event
+from app.jobs.lifecycle import change
 from app.jobs.service import NewJob
 from app.registry import models
 from app.storage.blobs import put
 from app.tables import File, Job, JobEvent, JobInput, Model, Preparation
-from tests.jobs.conftest import GOOD, settle
+from tests.jobs.conftest import GOOD
 
 TEXTS = {"task": "fill-mask", "options": {}, "rows": 3}
 PRETRAINING = "continued_pretraining"
@@ -61,15 +63,17 @@ def create(sessions, caller, settings, *args, **fields) -> Job:
 
 def inputs_of(sessions, job: Job) -> dict[str, JobInput]:
     with transaction(sessions) as session:
-        return {item.param: item for item in session.scalars(select(JobInput).where(JobInput.job_id == job.id))}
+        return {item.key: item for item in session.scalars(select(JobInput).where(JobInput.job_id == job.id))}
 
 
-def read(sessions, blobs, file_id: str, preparation_id: str, report: dict | None = None, error: dict | None = None):
+def read(sessions, blobs, preparation_id: str, report: dict | None = None, error: dict | None = None):
     """End a preparation as a worker would, and move the jobs that waited for it."""
     with transaction(sessions) as session:
-        file = session.get(File, file_id)
-        file.preparation_id = preparation_id
-        settle(session, blobs, file, report, error)
+        (preparing,) = change(session, "cancelled", Job.preparation_id == preparation_id, event=lambda _: Event("read"))
+        if error is not None:
+            preparations.fail(session, preparing.preparation_id, error)
+        else:
+            preparations.succeed(session, preparing.preparation_id, put(blobs, [b"parquet"]), report)
         validation.advance(session)
 
 
@@ -87,9 +91,9 @@ def test_target_files_are_read_as_texts_and_the_job_waits_for_them(sessions, cal
         preparation = session.get(Preparation, item.preparation_id)
         assert (preparation.task, preparation.file_id, preparation.model) == ("fill-mask", target, starter)
         said = session.scalars(select(JobEvent.message).where(JobEvent.job_id == job.id)).all()
-    assert any(f"target_files.0 {target}" in message for message in said)
+    assert any(f"target_files[0] {target}" in message for message in said)
 
-    read(sessions, blobs, target, item.preparation_id, TEXTS)
+    read(sessions, blobs, item.preparation_id, TEXTS)
 
     assert state(sessions, job).status == "queued"
 
@@ -101,17 +105,17 @@ def test_a_target_file_without_a_text_fails_the_job_and_names_the_file(
     job = create(sessions, caller, settings, starter, upload(report=GOOD), target_files=[upload(), target])
     items = inputs_of(sessions, job)
     error = {"code": "missing_column", "message": "words.jsonl: no column for the field 'text'", "param": "columns"}
-    read(sessions, blobs, items["target_files.0"].file_id, items["target_files.0"].preparation_id, TEXTS)
+    read(sessions, blobs, items["target_files.0"].preparation_id, TEXTS)
     assert state(sessions, job).status == "validating_files"
-    read(sessions, blobs, target, items["target_files.1"].preparation_id, error=error)
+    read(sessions, blobs, items["target_files.1"].preparation_id, error=error)
 
     failed = state(sessions, job)
     assert (failed.status, failed.error["code"], failed.error["param"]) == (
         "failed",
         "missing_column",
-        "target_files.1",
+        "target_files[1]",
     )
-    assert f"target_files.1 {target} (reviews.jsonl)" in failed.error["message"]
+    assert f"target_files[1] {target} (reviews.jsonl)" in failed.error["message"]
     assert "plain text, or a column `text`" in failed.error["message"]
 
 
@@ -139,11 +143,11 @@ def test_a_file_in_two_places_is_read_once(sessions, caller, settings, upload, s
 @pytest.mark.parametrize(
     ("fields", "code", "param", "words"),
     [
-        ({"target_files": ["file-00"]}, "file_not_found", "target_files.0", "No such file"),
+        ({"target_files": ["file-00"]}, "file_not_found", "target_files[0]", "No such file"),
         (
             {"adaptation": {PRETRAINING: {"files": ["file-00"]}}},
             "file_not_found",
-            f"adaptation.{PRETRAINING}.files.0",
+            f"adaptation.{PRETRAINING}.files[0]",
             "No such file",
         ),
         ({"adaptation": {PRETRAINING: {}}}, "method_does_not_fit", f"adaptation.{PRETRAINING}", "target_files"),
@@ -169,7 +173,7 @@ def test_files_of_other_projects_and_purposes_are_refused(sessions, caller, sett
         result = files.add_result(session, caller.project_id, "metrics.csv", put(blobs, [b"step\n"])).id
     with pytest.raises(AppError, match="fine-tune-results") as refused:
         create(sessions, caller, settings, starter, upload(report=GOOD), target_files=[result])
-    assert refused.value.param == "target_files.0"
+    assert refused.value.param == "target_files[0]"
 
 
 def test_a_file_that_an_unfinished_job_names_in_a_method_cannot_be_deleted(sessions, caller, settings, upload, starter):
@@ -200,8 +204,8 @@ def test_a_file_that_is_read_as_the_jobs_task_is_asked_for_once_that_is_known(
     job = create(sessions, caller, settings, starter, training, **fields)
     items = inputs_of(sessions, job)
     assert items["adaptation.probe.file"].preparation_id is None
-    read(sessions, blobs, target, items["target_files.0"].preparation_id, TEXTS)
-    read(sessions, blobs, training, job.training_preparation, GOOD)
+    read(sessions, blobs, items["target_files.0"].preparation_id, TEXTS)
+    read(sessions, blobs, job.training_preparation, GOOD)
 
     assert state(sessions, job).status == "validating_files"
     asked = inputs_of(sessions, job)["adaptation.probe.file"].preparation_id
@@ -209,7 +213,7 @@ def test_a_file_that_is_read_as_the_jobs_task_is_asked_for_once_that_is_known(
         preparation = session.get(Preparation, asked)
         assert (preparation.task, preparation.options) == ("text-classification", GOOD["options"])
 
-    read(sessions, blobs, other, asked, GOOD)
+    read(sessions, blobs, asked, GOOD)
     assert state(sessions, job).status == "queued"
 
 
@@ -222,9 +226,9 @@ def test_a_file_that_was_told_to_be_another_variant_is_read_again(
     job = create(sessions, caller, settings, starter, training, task=task, **fields)
     items = inputs_of(sessions, job)
     told = GOOD | {"options": {"problem_type": "regression"}}
-    read(sessions, blobs, other, items["adaptation.probe.file"].preparation_id, told)
-    read(sessions, blobs, training, job.training_preparation, GOOD)
-    read(sessions, blobs, target, items["target_files.0"].preparation_id, TEXTS)
+    read(sessions, blobs, items["adaptation.probe.file"].preparation_id, told)
+    read(sessions, blobs, job.training_preparation, GOOD)
+    read(sessions, blobs, items["target_files.0"].preparation_id, TEXTS)
 
     again = inputs_of(sessions, job)["adaptation.probe.file"].preparation_id
     assert again != items["adaptation.probe.file"].preparation_id
@@ -270,7 +274,7 @@ def test_models_that_methods_name_are_looked_up_and_kept(sessions, caller, setti
 
 def test_a_method_that_needs_target_files_says_so(sessions, caller, settings, upload, starter, probe):
     file = upload(report=GOOD)
-    with pytest.raises(AppError, match="give their ids as target_files, or leave adaptation.probe out") as refused:
+    with pytest.raises(AppError, match=r"give their ids as target_files, or leave adaptation\.probe out") as refused:
         create(sessions, caller, settings, starter, file, adaptation=options(file, starter))
     assert (refused.value.code, refused.value.param) == ("target_files_missing", "target_files")
 
@@ -280,13 +284,13 @@ def test_a_method_of_other_tasks_is_refused_at_once_or_once_the_task_is_known(
 ):
     file = upload()
     fields = {"target_files": [upload()], "adaptation": options(file, starter)}
-    with pytest.raises(AppError, match="adaptation.probe is for jobs of text-classification") as refused:
+    with pytest.raises(AppError, match=r"adaptation\.probe is for jobs of text-classification") as refused:
         create(sessions, caller, settings, starter, file, task={"type": "fill-mask"}, **fields)
     assert (refused.value.code, refused.value.param) == ("method_does_not_fit_task", "adaptation.probe")
 
     job = create(sessions, caller, settings, starter, file, **fields)
     target = inputs_of(sessions, job)["target_files.0"]
-    read(sessions, blobs, target.file_id, target.preparation_id, TEXTS)
-    read(sessions, blobs, file, job.training_preparation, TEXTS)
+    read(sessions, blobs, target.preparation_id, TEXTS)
+    read(sessions, blobs, job.training_preparation, TEXTS)
     failed = state(sessions, job)
     assert (failed.error["code"], failed.error["param"]) == ("method_does_not_fit_task", "adaptation.probe")

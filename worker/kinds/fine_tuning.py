@@ -1,10 +1,8 @@
 """Fine-tuning: prepared files and a base model in, a fine-tuned model and its metrics out."""
 
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
-from sqlalchemy import select
 from sqlalchemy.orm import Session
 
 from app.catalog.hyperparameters import Hyperparameters
@@ -12,19 +10,18 @@ from app.catalog.plan import DataFile, TrainingPlan
 from app.catalog.preprocessing import of_job
 from app.db import transaction
 from app.files.service import add_result
-from app.jobs import inputs, leases
+from app.jobs import leases
 from app.jobs.events import Event
 from app.registry import models
 from app.registry.models import PublishedFile
 from app.storage.blobs import BlobRef, get_file, put_file
-from app.tables import File, Job, JobInput, Preparation
-from worker import base_models, protocol
+from app.tables import Job
+from worker import protocol
 from worker.checkpoints import put_directory, restore
 from worker.context import WorkerContext
-from worker.kinds import UnusableJobError
+from worker.kinds.inputs import data_of, fetch_model, further_inputs
 from worker.stops import Limits, TimeLimit
 
-TARGET, METHOD = f"{inputs.TARGET_FILES}.", f"{inputs.METHODS}."  # how the names of further inputs begin
 SPLITS = (
     ("train", "training_file", "training_preparation"),
     ("validation", "validation_file", "validation_preparation"),
@@ -41,14 +38,6 @@ class StoredResult:
 
 
 @dataclass(frozen=True)
-class PreparedSplit:
-    """Where the records of a file lie, and what the plan says of them."""
-
-    records: uuid.UUID
-    data_file: DataFile
-
-
-@dataclass(frozen=True)
 class FineTuningKind:
     """Jobs that train."""
 
@@ -59,7 +48,7 @@ class FineTuningKind:
         """Fetch prepared files and models; from the second attempt on, the checkpoints too."""
         with transaction(context.sessions) as session:
             splits = {name: data_of(session, job, name, file, prepared) for name, file, prepared in SPLITS}
-            files, model_ids = further_inputs(session, job)
+            further = further_inputs(session, job)
         data: dict[str, DataFile | None] = {}
         for name, split in splits.items():
             data[name] = split.data_file if split else None
@@ -68,15 +57,8 @@ class FineTuningKind:
         assert data["train"] is not None
         assert job.model is not None
         assert job.seed is not None
-        for file in files.values():
-            get_file(context.blobs, file.records, run_dir / file.data_file.path)
-        method_models = {param: f"models/{number}" for number, param in enumerate(model_ids)}
-        for param, model_id in {"model": job.model, **model_ids}.items():
-            try:
-                base_models.provide(context, model_id, run_dir / method_models.get(param, "base"))
-            except base_models.ModelUnavailableError as error:
-                raise UnusableJobError(protocol.Failure("user_error", "model_unusable", str(error), param)) from error
-        target = [param for param in files if param.startswith(TARGET)]
+        fetch_model(context, job.model, run_dir / "base", "model")
+        further.fetch(context, run_dir)
         return TrainingPlan(
             job_id=job.id,
             attempt=job.attempt,
@@ -91,11 +73,9 @@ class FineTuningKind:
             train=data["train"],
             validation=data["validation"],
             test=data["test"],
-            target=tuple(files[param].data_file for param in target),
-            method_files={
-                param.removeprefix(METHOD): file.data_file for param, file in files.items() if param not in target
-            },
-            method_models={param.removeprefix(METHOD): path for param, path in method_models.items()},
+            target=further.target,
+            method_files=further.method_files,
+            method_models=further.method_models,
             resume_from=restore(context, job, run_dir),
             checkpoint_interval_s=context.settings.checkpoint_interval_s,
             memory_bytes=context.settings.job_memory_bytes,
@@ -153,41 +133,3 @@ class FineTuningKind:
     def success_event(self, job: Job) -> Event:
         """OpenAI's words."""
         return Event("The job has successfully completed")
-
-
-def data_of(session: Session, job: Job, name: str, file_param: str, preparation_param: str) -> PreparedSplit | None:
-    """The prepared file that `file_param` of a job names, if it names one. Raises UnusableJobError if it is gone."""
-    file_id: str | None = getattr(job, file_param)
-    return None if file_id is None else _prepared(session, name, file_param, file_id, getattr(job, preparation_param))
-
-
-def further_inputs(session: Session, job: Job) -> tuple[dict[str, PreparedSplit], dict[str, str]]:
-    """The prepared files and the ids of the models that a job needs besides, each by where the job names it.
-
-    Raises UnusableJobError for a file that is gone.
-    """
-    items = session.scalars(select(JobInput).where(JobInput.job_id == job.id).order_by(JobInput.seq)).all()
-    files = {
-        item.param: _prepared(session, f"input-{number}", item.param, item.file_id, item.preparation_id)
-        for number, item in enumerate(items)
-        if item.file_id is not None
-    }
-    return files, {item.param: item.model_id for item in items if item.model_id is not None}
-
-
-def _prepared(session: Session, name: str, param: str, file_id: str, preparation_id: str | None) -> PreparedSplit:
-    file = session.get(File, file_id)
-    preparation = session.get(Preparation, preparation_id or "")
-    if file is None or preparation is None or preparation.blob_id is None or preparation.report is None:
-        failure = protocol.Failure("user_error", "file_not_found", f"The {param} {file_id} was deleted.", param)
-        raise UnusableJobError(failure)
-    return PreparedSplit(
-        preparation.blob_id,
-        DataFile(
-            path=f"data/{name}.parquet",
-            file_id=file.id,
-            filename=file.filename,
-            sha256=file.sha256,
-            rows=preparation.report["rows"],
-        ),
-    )

@@ -251,7 +251,7 @@ class ProgressObject(ResponseModel):
     total_steps: int | None = None
     epoch: float | None = None
     examples_per_second: float | None = None
-    stage: str | None = Field(default=None, description="Whose steps these are; null: those of the job's task.")
+    stage: str | None = Field(default=None, description="As in metrics.")
     estimated_finish: int | None
 
     @classmethod
@@ -329,8 +329,8 @@ class MetricObject(ResponseModel):
     """One number at one step."""
 
     stage: str | None = Field(
-        description="`continued_pretraining`, `meta_learning` or `control`, which count steps of their own; null: the "
-        "training of the job's task."
+        description="`continued_pretraining`, `meta_learning` or `control`; null: the training of the job's task. "
+        "Steps count from the first stage on."
     )
     name: str
     split: str

@@ -60,15 +60,9 @@ def find(session: Session, asked: Asked, settings: Settings) -> list[JobInput]:
         read = preparations.ensure(session, file, reading, max_attempts=settings.max_attempts) if reading else None
         found.append(JobInput(key=needed.key, file_id=file.id, preparation_id=read.id if read else None))
     for needed in _needed_models(methods):
-        model = models.get_base(
-            session,
-            asked.project_id,
-            needed.model_id,
-            needed.task,
-            hub=settings.hub == "on",
-            param=param_of(needed.key),
-        )
-        _refuse_other_task(model, needed)
+        hub, param = settings.hub == "on", param_of(needed.key)
+        model = models.get_base(session, asked.project_id, needed.model_id, needed.task, hub=hub, param=param)
+        _refuse_other_task(model, needed, param)
         found.append(JobInput(key=needed.key, model_id=model.id))
     return found
 
@@ -81,7 +75,7 @@ def resolve(session: Session, job: Job) -> JobError | None:
     task: dict[str, Any] = job.spec["task"]
     methods = with_options(job.spec["adaptation"])
     for spec, _ in methods:
-        if (problem := _unserved(spec, task["type"])) is not None:
+        if (problem := _refusal(spec, task["type"])) is not None:
             return JobError("method_does_not_fit_task", problem, f"{METHODS}.{spec.name}")
     needed = {file.key: file for file in _needed_files(target_files(job), methods, task)}
     for item, file, preparation in _files(session, job):
@@ -111,6 +105,11 @@ def find_problem(session: Session, job: Job) -> JobError | None:
 def are_pending(session: Session, job: Job) -> bool:
     """Whether a file is still being read."""
     return any(preparation is None or preparation.status == "pending" for _, _, preparation in _files(session, job))
+
+
+def kept_columns(adaptation: Mapping[str, Mapping[str, Any]]) -> tuple[str, ...]:
+    """Columns of the training file that methods read besides the task's fields."""
+    return tuple(column for spec, options in with_options(adaptation) for column in spec.extras(options))
 
 
 def target_files(job: Job) -> list[str]:
@@ -167,8 +166,8 @@ def _refuse_misfits(methods: Sequence[tuple[MethodSpec, MethodOptions]], asked: 
     facts = JobFacts(asked.base.family, len(asked.target_files))
     for spec, options in methods:
         param = f"{METHODS}.{spec.name}"
-        if task is not None and (problem := _unserved(spec, task)) is not None:
-            raise AppError(400, "method_does_not_fit_task", problem, param, {"allowed": _served(spec)})
+        if task is not None and (problem := _refusal(spec, task)) is not None:
+            raise AppError(400, "method_does_not_fit_task", problem, param, {"allowed": list(spec.tasks)})
         if spec.needs_target and not asked.target_files:
             message = (
                 f"{param} learns from unlabelled texts of the domain that the model is for, and the job names none. "
@@ -179,19 +178,13 @@ def _refuse_misfits(methods: Sequence[tuple[MethodSpec, MethodOptions]], asked: 
             raise AppError(400, "method_does_not_fit", f"{param} {problem}", param)
 
 
-def _unserved(spec: MethodSpec, task: str) -> str | None:
-    if spec.serves(task):
-        return None
-    param = f"{METHODS}.{spec.name}"
-    return f"{param} is for jobs of {', '.join(_served(spec))}, and this job is {task}. Leave {param} out."
+def _refusal(spec: MethodSpec, task: str) -> str | None:
+    """Why jobs of a task cannot have a method, and what to do; None where they can."""
+    refusal = spec.refusal(task)
+    return None if refusal is None else f"{METHODS}.{refusal} Leave {METHODS}.{spec.name} out."
 
 
-def _served(spec: MethodSpec) -> list[str]:
-    return [name for name in TASKS if spec.serves(name)]
-
-
-def _refuse_other_task(model: Model, needed: NeededModel) -> None:
-    param = param_of(needed.key)
+def _refuse_other_task(model: Model, needed: NeededModel, param: str) -> None:
     if model.task not in (None, needed.task):
         message = (
             f"{param} is {model.id!r}, which was fine-tuned for {model.task}; it has to be a model for {needed.task}."

@@ -68,6 +68,7 @@ def create(session: Session, caller: Caller, new: NewJob, settings: Settings) ->
     if preprocessing is not None and name:
         _refuse_misfits(task, preprocessing)
     group = preprocessing.split.group if preprocessing and preprocessing.split else None
+    extras = {*inputs.kept_columns(new.adaptation), *([group] if group is not None else [])}
     prepared = {
         param: preparations.ensure(
             session,
@@ -77,7 +78,7 @@ def create(session: Session, caller: Caller, new: NewJob, settings: Settings) ->
                 options,
                 columns or file.columns,
                 base.id,
-                (group,) if group is not None and param == "training_file" else (),
+                tuple(sorted(extras)) if param == "training_file" else (),
             ),
             max_attempts=settings.max_attempts,
         ).id

@@ -220,7 +220,7 @@ def test_a_file_that_is_read_as_the_jobs_task_is_asked_for_once_that_is_known(
 def test_a_file_that_was_told_to_be_another_variant_is_read_again(
     sessions, caller, settings, upload, starter, blobs, probe
 ):
-    training, other, target = upload(report=GOOD), upload(), upload()
+    training, other, target = upload(), upload(), upload()
     fields = {"target_files": [target], "adaptation": options(other, starter)}
     task = {"type": "text-classification", "problem_type": None}
     job = create(sessions, caller, settings, starter, training, task=task, **fields)
@@ -284,7 +284,9 @@ def test_a_method_of_other_tasks_is_refused_at_once_or_once_the_task_is_known(
 ):
     file = upload()
     fields = {"target_files": [upload()], "adaptation": options(file, starter)}
-    with pytest.raises(AppError, match=r"adaptation\.probe is for jobs of text-classification") as refused:
+    with pytest.raises(
+        AppError, match=r"adaptation\.probe is not for fill-mask\. It is for text-classification\. Leave"
+    ) as refused:
         create(sessions, caller, settings, starter, file, task={"type": "fill-mask"}, **fields)
     assert (refused.value.code, refused.value.param) == ("method_does_not_fit_task", "adaptation.probe")
 

@@ -2,17 +2,22 @@
 
 import json
 import threading
+from collections.abc import Callable
 from pathlib import Path
 
 import pyarrow.parquet as pq
 import pytest
+from sqlalchemy import select
 
 from app.catalog.adaptation.spec import FileId, MethodOptions, MethodSpec, ModelId, NeededFile, NeededModel
 from app.catalog.methods import METHODS
 from app.db import transaction
+from app.files import service as files
+from app.files.service import NewFile
 from app.jobs import service
 from app.settings import Settings
-from app.tables import Job, Model
+from app.storage.blobs import put
+from app.tables import Job, Model, Preparation
 from tests.worker.conftest import TINY, Bench
 from worker.context import WorkerContext
 from worker.kinds import UnusableJobError
@@ -35,14 +40,30 @@ def context(settings: Settings, sessions, blobs, base_models_dir: Path) -> Worke
     return context
 
 
+@pytest.fixture
+def upload(bench: Bench) -> Callable[[str, str], str]:
+    """Upload a file that only a job's asking has read: each reading is a process of its own."""
+
+    def do(text: str, name: str) -> str:
+        blob = put(bench.context.blobs, [text.encode()])
+        with transaction(bench.context.sessions) as session:
+            new = NewFile(name, "user_data", blob)
+            return files.create(session, bench.caller, new, bench.context.settings).id
+
+    return do
+
+
 def texts(run_dir: Path, path: str) -> list[str]:
     return pq.read_table(run_dir / path).column("text").to_pylist()
 
 
-def test_the_run_directory_holds_the_texts_of_target_files_and_of_methods(bench: Bench, prepared: str, tmp_path: Path):
-    target = [bench.upload(PLAIN, "notes.txt"), bench.upload(LABELLED)]
-    corpus = bench.upload("A corpus of the domain.\n", "corpus.txt")
-    job_id = bench.create(prepared, target_files=target, adaptation={"continued_pretraining": {"files": [corpus]}})
+def test_the_run_directory_holds_the_texts_of_target_files_and_of_methods(
+    bench: Bench, rows: str, upload: Callable[[str, str], str], tmp_path: Path
+):
+    target = [upload(PLAIN, "notes.txt"), upload(LABELLED, "labelled.jsonl")]
+    corpus = upload("A corpus of the domain.\n", "corpus.txt")
+    training = upload(rows, "reviews.jsonl")
+    job_id = bench.create(training, target_files=target, adaptation={"continued_pretraining": {"files": [corpus]}})
     job = bench.job(job_id)
     assert (job.status, job.error) == ("queued", None)
 
@@ -59,14 +80,18 @@ def test_the_run_directory_holds_the_texts_of_target_files_and_of_methods(bench:
     assert texts(tmp_path, named.path) == ["A corpus of the domain."]
 
 
-@pytest.mark.parametrize("name", ["words.jsonl", "words.conll"])
-def test_a_target_file_of_tagged_words_fails_the_job_with_what_it_should_hold(bench: Bench, prepared: str, name: str):
-    content = WORDS if name.endswith("l") and "json" in name else "Ada B-PER\nwrote O\n\n"
-    job = bench.job(bench.create(prepared, target_files=[bench.upload(content, name)]))
+def test_a_target_file_of_tagged_words_fails_the_job_with_what_it_should_hold(
+    bench: Bench, rows: str, upload: Callable[[str, str], str]
+):
+    words = upload(WORDS, "words.jsonl"), upload("Ada B-PER\nwrote O\n\n", "words.conll")
+    job = bench.job(bench.create(upload(rows, "reviews.jsonl"), target_files=words))
 
     assert (job.status, job.error["code"], job.error["param"]) == ("failed", "wrong_task", "target_files[0]")
-    assert f"({name})" in job.error["message"]
+    assert f"target_files[0] {words[0]} (words.jsonl): " in job.error["message"]
     assert "plain text, or a column `text`" in job.error["message"]
+    with transaction(bench.context.sessions) as session:
+        columns = session.scalars(select(Preparation).where(Preparation.file_id == words[1])).one()
+    assert columns.error["code"] == "wrong_task"
 
 
 class ProbeOptions(MethodOptions):
@@ -87,10 +112,11 @@ PROBE = MethodSpec(
 
 
 def test_models_of_methods_are_brought_and_one_that_is_gone_is_named(
-    bench: Bench, rows: str, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    bench: Bench, rows: str, upload: Callable[[str, str], str], tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ):
     monkeypatch.setitem(METHODS, PROBE.name, PROBE)
-    training, other = bench.upload(rows), bench.upload(json.dumps({"text": "x", "label": "negative"}) + "\n" + rows)
+    training = upload(rows, "reviews.jsonl")
+    other = upload(json.dumps({"text": "x", "label": "negative"}) + "\n" + rows, "others.jsonl")
     adaptation = {"probe": {"file": other, "model": TINY}}
     job = bench.job(bench.create(training, adaptation=adaptation))
     assert (job.status, job.error) == ("queued", None)

@@ -97,7 +97,10 @@ def find_problem(session: Session, job: Job) -> JobError | None:
             error = preparation.error
             message = f"{param} {file.id} ({file.filename}): {error['message']}"
             if preparation.task == FILL_MASK.name:
-                message += " It is read for its texts: plain text, or a column `text` beside any others."
+                message += (
+                    " The file is read for its texts: plain text, or records with a column `text`, which `columns` at "
+                    "its upload may call otherwise; other columns do not matter."
+                )
             return JobError(error["code"], message, param, error.get("data"))
     return None
 

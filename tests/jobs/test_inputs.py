@@ -116,7 +116,7 @@ def test_a_target_file_without_a_text_fails_the_job_and_names_the_file(
         "target_files[1]",
     )
     assert f"target_files[1] {target} (reviews.jsonl)" in failed.error["message"]
-    assert "plain text, or a column `text`" in failed.error["message"]
+    assert "plain text, or records with a column `text`" in failed.error["message"]
 
 
 def test_columns_of_the_upload_are_used_as_far_as_the_task_has_such_fields(sessions, caller, settings, starter, blobs):

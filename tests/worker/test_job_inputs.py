@@ -88,7 +88,7 @@ def test_a_target_file_of_tagged_words_fails_the_job_with_what_it_should_hold(
 
     assert (job.status, job.error["code"], job.error["param"]) == ("failed", "wrong_task", "target_files[0]")
     assert f"target_files[0] {words[0]} (words.jsonl): " in job.error["message"]
-    assert "plain text, or a column `text`" in job.error["message"]
+    assert "plain text, or records with a column `text`" in job.error["message"]
     with transaction(bench.context.sessions) as session:
         columns = session.scalars(select(Preparation).where(Preparation.file_id == words[1])).one()
     assert columns.error["code"] == "wrong_task"

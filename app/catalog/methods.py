@@ -14,6 +14,7 @@ from app.catalog.adaptation.freeze import FREEZE
 from app.catalog.adaptation.full import FULL
 from app.catalog.adaptation.l2_sp import L2_SP
 from app.catalog.adaptation.lora import LORA
+from app.catalog.adaptation.meta_learning import META_LEARNING
 from app.catalog.adaptation.mixout import MIXOUT
 from app.catalog.adaptation.spec import MethodOptions, MethodSpec
 
@@ -22,6 +23,7 @@ METHODS: dict[str, MethodSpec] = {
     for spec in (
         FULL,
         CONTINUED_PRETRAINING,
+        META_LEARNING,
         FREEZE,
         LORA,
         L2_SP,

@@ -152,6 +152,7 @@ class Stage:
                 step=event.step + self.offset,
                 total_steps=self.steps_of_run,
                 eta_s=self._eta_s(event),
+                stage=self.name,
             )
         self.run.emit(event)
 

@@ -1,5 +1,6 @@
 """Methods of adaptation, alone and together: exact resume, artifacts that load alone, and that frozen is frozen."""
 
+import math
 from pathlib import Path
 from typing import Any
 
@@ -13,13 +14,15 @@ from app.catalog.methods import METHODS, composes_with, conflict
 from tests.contract.probes import PROBES, Probe
 from tests.contract.test_resume import assert_same, carry_over
 from tests.contract.tiny import Outcome, after_step, make_plan, train
-from worker.protocol import Log
+from worker.protocol import Log, Metrics
 from worker.training.failures import UserError
 
 Adaptation = dict[str, dict[str, Any]]
 FREEZE: Adaptation = {"freeze": {"layers": ["embeddings", "0"]}}
 GRADUAL: Adaptation = {"freeze": {"gradual_unfreezing": 0.5, "layer_decay": 0.8}}
 LORA: Adaptation = {"lora": {"r": 4, "dropout": 0.1}}
+DANN: Adaptation = {"domain_adversarial": {}}
+TARGET = ("The patient was given two tablets a day.", "No side effects were seen.", "She slept well after the dose.")
 CASES: list[Adaptation] = [
     FREEZE,
     GRADUAL,
@@ -30,8 +33,11 @@ CASES: list[Adaptation] = [
     {"mixout": {"p": 0.7}},
     {"fgm": {}},
     {"ema": {"decay": 0.9}},
+    DANN,
+    {"domain_adversarial": {"loss": "mmd", "schedule": "constant", "features": "first"}},
+    {"domain_adversarial": {"loss": "coral", "weight": 1000.0}},
     GRADUAL | {"ema": {}},
-    LORA | {"ema": {}, "fgm": {"epsilon": 0.5}},
+    LORA | {"ema": {}, "fgm": {"epsilon": 0.5}} | DANN,
     FREEZE | {"l2_sp": {}, "mixout": {}, "fgm": {}, "ema": {}},
 ]
 ALL_TOGETHER = CASES[-1]
@@ -46,6 +52,8 @@ def named(adaptation: Adaptation) -> str:
 def plan_of(run_dir: Path, base: Path, probe: Probe, adaptation: Adaptation, **more: Any) -> Any:
     settings: dict[str, Any] = {"n_epochs": 2, "batch_size": 2, "eval_interval": 3, "learning_rate": 2e-3}
     rows = probe.rows
+    if any(METHODS[name].needs_target for name in adaptation):
+        settings["target"] = TARGET
     return make_plan(run_dir, base, rows, rows[:6], rows, task=probe.task, adaptation=adaptation, **(settings | more))
 
 
@@ -61,7 +69,9 @@ def run(run_dir: Path, base: Path, probe: Probe, adaptation: Adaptation, **more:
             pytest.param(probe, adaptation, id=f"{task}, {named(adaptation)}")
             for task, probe in FORMS.items()
             if task != "text-classification"
-            for adaptation in (GRADUAL, LORA, ALL_TOGETHER)
+            for adaptation in (GRADUAL, LORA, ALL_TOGETHER, DANN)
+            if all(METHODS[name].serves(task) for name in adaptation)
+            if (task, adaptation) != ("summarization", DANN)  # as translation, on the way through the encoder
         ),
     ],
 )
@@ -147,6 +157,7 @@ def test_every_method_changes_the_result(adaptation: Adaptation, tiny_encoder: P
         ({"freeze": {"patterns": ["*.nothing"]}}, "freeze_no_such_parameter", "'*.nothing', which fits no parameter"),
         ({"freeze": {"patterns": ["*"]}}, "nothing_trains", "Freeze less"),
         ({"lora": {"target_modules": ["q_proj"]}}, "lora_no_such_module", "They are called: dense, key, query, value"),
+        (DANN | {"freeze": {"layers": ["encoder"]}}, "nothing_to_adapt", "leaves none of the body's parameters"),
         ({"lora": {}, "freeze": {"layers": ["0"]}}, "methods_do_not_compose", "freeze and lora, but lora freezes"),
     ],
 )
@@ -218,3 +229,15 @@ def test_features_of_tokens_are_kept_where_the_head_reads_them(task: str, tiny_e
 def test_embeddings_that_fgm_moves_are_never_taken_from_disk(tiny_encoder: Path, tmp_path: Path) -> None:
     run(tmp_path, tiny_encoder, CLASSIFIER, FROZEN | {"fgm": {}})
     assert not (tmp_path / "features").exists()
+
+
+def test_domains_that_the_training_file_names_are_told_apart(tiny_encoder: Path, tmp_path: Path) -> None:
+    rows = [row | {"extra:shop": "abc"[number % 3]} for number, row in enumerate(CLASSIFIER.rows)]
+    adaptation: Adaptation = {"domain_adversarial": {"domain_field": "shop"}}
+    settings: dict[str, Any] = {"task": CLASSIFIER.task, "n_epochs": 2, "batch_size": 4, "target": TARGET}
+    outcome = train(make_plan(tmp_path, tiny_encoder, rows, adaptation=adaptation, **settings), tmp_path)
+    last = [metrics for metrics in outcome.of(Metrics) if metrics.split == "train"][-1].values
+    assert 0 <= last["domain_accuracy"] <= 1
+    assert last["domain_loss"] < math.log(4) + 1  # three shops and the target
+    alone = run(tmp_path / "one", tiny_encoder, CLASSIFIER, DANN, batch_size=4)
+    assert alone.losses[0] < outcome.losses[0]  # of two domains

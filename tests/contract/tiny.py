@@ -2,7 +2,7 @@
 
 import hashlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -154,9 +154,14 @@ def make_plan(
     adaptation: dict[str, dict[str, Any]] | None = None,
     model: str = "local/tiny",
     preprocessing: dict[str, Any] | None = None,
+    target: Sequence[str] = (),
+    method_files: Mapping[str, tuple[dict[str, Any], Sequence[Row]]] | None = None,
     **hyperparameters: Any,
 ) -> TrainingPlan:
-    """Lay out a run directory with plan.json, base model and data, as a supervisor does."""
+    """Lay out a run directory with plan.json, base model and data, as a supervisor does.
+
+    `target` are unlabelled texts; `method_files` are the task and the records of each file that methods name.
+    """
     (run_dir / "data").mkdir(parents=True, exist_ok=True)
     if not (run_dir / "base").exists():
         (run_dir / "base").symlink_to(base, target_is_directory=True)
@@ -168,6 +173,11 @@ def make_plan(
         for name, rows in (("train", train), ("validation", validation), ("test", test))
     }
     assert files["train"] is not None
+    texts = [{"text": text} for text in target]
+    further = {
+        key: write_records(run_dir, key, records, TASKS[of["type"]].variant(of).fields)
+        for key, (of, records) in (method_files or {}).items()
+    }
     plan = TrainingPlan(
         job_id="ftjob-test",
         attempt=1,
@@ -182,6 +192,8 @@ def make_plan(
         train=files["train"],
         validation=files["validation"],
         test=files["test"],
+        target=(write_records(run_dir, "target", texts, TASKS["fill-mask"].variants[0].fields),) if texts else (),
+        method_files=further,
         resume_from=resume_from,
         checkpoint_interval_s=checkpoint_interval_s,
     )

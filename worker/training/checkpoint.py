@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from worker.protocol import checkpoint_name, listing
@@ -132,6 +133,12 @@ def load(directory: Path, run: dict[str, Any]) -> Snapshot:
             f"but {checkpoint_name(state.best.step)}/model is not beside it"
         )
     return Snapshot(state, content["run"], content["generators"], content["loss_scale"], tensors)
+
+
+def read_tensors(directory: Path, prefix: str) -> dict[str, torch.Tensor]:
+    """Those tensors of a checkpoint whose names start with `prefix`."""
+    with safe_open(directory / "state" / "tensors.safetensors", "pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys() if name.startswith(prefix)}  # noqa: SIM118
 
 
 def prune(checkpoints: Path, keep: set[int]) -> None:

@@ -13,7 +13,7 @@ from transformers import PreTrainedModel
 from app.catalog.hyperparameters import Hyperparameters, ResolvedHyperparameters, TrainingFacts, resolve
 from app.catalog.plan import TrainingPlan
 from app.catalog.tasks import TASKS
-from worker.protocol import CHECKPOINTS, Event, Log, Metrics, Result, Started, checkpoint_name
+from worker.protocol import CHECKPOINTS, Event, Log, Metrics, Result, Started
 from worker.training.adaptation import Adaptation
 from worker.training.artifact import Provenance, write_artifact, write_step_metrics
 from worker.training.checkpoint import KEPT, TrainState
@@ -168,7 +168,7 @@ def run(plan: TrainingPlan, run_dir: Path, emit: Callable[[Event], None], stop: 
     best_step = state.step if state.best is None else state.best.step
     if state.best is not None:
         if state.best.step != state.step:
-            adaptation.load(model, store.directory / checkpoint_name(state.best.step) / "model")
+            store.load_evaluated(state.best.step)
         whole = watched is encoded["validation"]
         metrics["validation"] = state.best.values | state.best.detail if whole else score("validation")
     else:

@@ -7,6 +7,10 @@ from typing import Any
 from pydantic import BaseModel, ConfigDict, Field, StrictBool
 
 ALL_TASKS = "*"
+CONTROL = (
+    "Train a second model with the same budget and without this method, and report whether the method helped. Takes as "
+    "long again."
+)
 
 
 class MethodOptions(BaseModel):
@@ -14,11 +18,7 @@ class MethodOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    control: StrictBool = Field(
-        default=False,
-        description="Train a second model with the same budget and without this method, and report whether the method "
-        "helped. Takes as long again.",
-    )
+    control: StrictBool = Field(default=False, description=CONTROL)
 
 
 @dataclass(frozen=True)

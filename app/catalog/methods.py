@@ -14,6 +14,7 @@ from app.catalog.adaptation.full import FULL
 from app.catalog.adaptation.l2_sp import L2_SP
 from app.catalog.adaptation.lora import LORA
 from app.catalog.adaptation.mixout import MIXOUT
+from app.catalog.adaptation.multi_task import MULTI_TASK
 from app.catalog.adaptation.spec import MethodSpec
 
 METHODS: dict[str, MethodSpec] = {
@@ -25,6 +26,7 @@ METHODS: dict[str, MethodSpec] = {
         L2_SP,
         MIXOUT,
         FGM,
+        MULTI_TASK,
         DOMAIN_ADVERSARIAL,
         EMA,
     )

@@ -165,10 +165,21 @@ def optimizer_tensors(
 
 
 def restore_optimizer(
-    parameters: Mapping[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]
+    parameters: Mapping[str, torch.nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    tensors: dict[str, torch.Tensor],
+    beside: str,
 ) -> None:
-    """Put the moments back. Raises CheckpointError naming parameters that have none."""
-    trained = {name: parameter for name, parameter in parameters.items() if parameter.requires_grad}
+    """Put the moments back. Raises CheckpointError naming parameters of the model that have none.
+
+    Those whose names start with `beside` have none until their first gradient, which not every step has.
+    """
+    trained = {
+        name: parameter
+        for name, parameter in parameters.items()
+        if parameter.requires_grad
+        if not name.startswith(beside) or f"optimizer/{name}/step" in tensors
+    }
     moments = ("step", "exp_avg", "exp_avg_sq")
     wanted = {f"optimizer/{name}/{moment}" for name in trained for moment in moments}
     if missing := sorted(wanted - set(tensors)):

@@ -71,7 +71,8 @@ class Store:
         before = snapshot.state.step - 1
         self.adaptation.start_step(self.model, Moment(before, self.total_steps, before / self.steps_per_epoch))
         self.adaptation.restore(self.model, path / "model", _under(METHOD, snapshot.tensors))
-        checkpoint.restore_optimizer(self.adaptation.parameters(self.model), self.optimizer, snapshot.tensors)
+        parameters = self.adaptation.parameters(self.model)
+        checkpoint.restore_optimizer(parameters, self.optimizer, snapshot.tensors, MODULES)
         if self.scaler is not None and snapshot.loss_scale is not None:
             self.scaler.load_state_dict(snapshot.loss_scale)
         restore_generators(snapshot.generators, _under(GENERATOR, snapshot.tensors))

@@ -26,7 +26,7 @@ Adaptation = dict[str, dict[str, Any]]
 FREEZE: Adaptation = {"freeze": {"layers": ["embeddings", "0"]}}
 GRADUAL: Adaptation = {"freeze": {"gradual_unfreezing": 0.5, "layer_decay": 0.8}}
 LORA: Adaptation = {"lora": {"r": 4, "dropout": 0.1}}
-DANN: Adaptation = {"domain_adversarial": {}}
+DANN: Adaptation = {"domain_adversarial": {"control": False}}
 TARGET = ("The patient was given two tablets a day.", "No side effects were seen.", "She slept well after the dose.")
 AUXILIARY: list[dict[str, Any]] = [
     {"name": "tags", "task": {"type": "token-classification", "head": "crf"}, "training_file": "file-1"},
@@ -38,7 +38,10 @@ AUXILIARY: list[dict[str, Any]] = [
     },
     {"name": "answers", "task": {"type": "question-answering"}, "training_file": "file-4"},
 ]
-MULTI_TASK: Adaptation = {"multi_task": {"tasks": AUXILIARY, "sampling": "annealed", "weights": "uncertainty"}}
+MULTI_TASK: Adaptation = {
+    "multi_task": {"control": False, "tasks": AUXILIARY, "sampling": "annealed", "weights": "uncertainty"}
+}
+TWO_TASKS: Adaptation = {"multi_task": {"control": False, "tasks": AUXILIARY[2:]}}
 CASES: list[Adaptation] = [
     FREEZE,
     GRADUAL,
@@ -50,13 +53,13 @@ CASES: list[Adaptation] = [
     {"fgm": {}},
     {"ema": {"decay": 0.9}},
     DANN,
-    {"domain_adversarial": {"loss": "mmd", "schedule": "constant", "features": "first"}},
-    {"domain_adversarial": {"loss": "coral", "weight": 1000.0}},
+    {"domain_adversarial": {"control": False, "loss": "mmd", "schedule": "constant", "features": "first"}},
+    {"domain_adversarial": {"control": False, "loss": "coral", "weight": 1000.0}},
     MULTI_TASK,
-    {"multi_task": {"tasks": AUXILIARY[:1]}},
+    {"multi_task": {"control": False, "tasks": AUXILIARY[:1]}},
     GRADUAL | {"ema": {}},
-    LORA | {"fgm": {}, "multi_task": {"tasks": AUXILIARY[:2], "sampling": "temperature"}} | DANN,
-    LORA | {"ema": {}, "fgm": {"epsilon": 0.5}} | DANN,
+    LORA | {"fgm": {}, "multi_task": {"control": False, "tasks": AUXILIARY[:2], "sampling": "temperature"}} | DANN,
+    LORA | {"ema": {}, "fgm": {"epsilon": 0.5}},
     FREEZE | {"l2_sp": {}, "mixout": {}, "fgm": {}, "ema": {}},
 ]
 ALL_TOGETHER = CASES[-1]
@@ -104,7 +107,13 @@ def heads(run_dir: Path) -> dict[str, bytes]:
             pytest.param(probe, adaptation, id=f"{task}, {named(adaptation)}")
             for task, probe in FORMS.items()
             if task != "text-classification"
-            for adaptation in (GRADUAL, LORA, ALL_TOGETHER, DANN, {"multi_task": {"tasks": AUXILIARY[2:]}})
+            for adaptation in (
+                GRADUAL,
+                LORA,
+                ALL_TOGETHER,
+                DANN,
+                {"multi_task": {"control": False, "tasks": AUXILIARY[2:]}},
+            )
             if all(METHODS[name].serves(task) for name in adaptation)
             if (task, adaptation) != ("summarization", DANN)  # as translation, on the way through the encoder
         ),
@@ -270,7 +279,7 @@ def test_embeddings_that_fgm_moves_are_never_taken_from_disk(tiny_encoder: Path,
 
 def test_domains_that_the_training_file_names_are_told_apart(tiny_encoder: Path, tmp_path: Path) -> None:
     rows = [row | {"extra:shop": "abc"[number % 3]} for number, row in enumerate(CLASSIFIER.rows)]
-    adaptation: Adaptation = {"domain_adversarial": {"domain_field": "shop"}}
+    adaptation: Adaptation = {"domain_adversarial": {"control": False, "domain_field": "shop"}}
     settings: dict[str, Any] = {"task": CLASSIFIER.task, "n_epochs": 2, "batch_size": 4, "target": TARGET}
     outcome = train(make_plan(tmp_path, tiny_encoder, rows, adaptation=adaptation, **settings), tmp_path)
     last = [metrics for metrics in outcome.of(Metrics) if metrics.split == "train"][-1].values
@@ -280,9 +289,8 @@ def test_domains_that_the_training_file_names_are_told_apart(tiny_encoder: Path,
     assert alone.losses[0] < outcome.losses[0]  # of two domains
 
 
-@pytest.mark.parametrize("together", [{}, LORA, {"ema": {}}], ids=named)
 def test_heads_beside_the_model_are_those_of_the_chosen_step_and_load_without_tailor(
-    together: Adaptation, tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+    tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
 ) -> None:
     expected: dict[str, list[torch.Tensor]] = {}
     write = Auxiliary.write
@@ -297,7 +305,7 @@ def test_heads_beside_the_model_are_those_of_the_chosen_step_and_load_without_ta
         write(self, directory)
 
     monkeypatch.setattr(Auxiliary, "write", remembered)
-    outcome = run(tmp_path, tiny_encoder, CLASSIFIER, MULTI_TASK | together, n_epochs=3, eval_interval=1)
+    outcome = run(tmp_path, tiny_encoder, CLASSIFIER, MULTI_TASK | LORA | {"ema": {}}, n_epochs=3, eval_interval=1)
     for name, found in expected.items():
         directory = tmp_path / "artifact" / "heads" / name
         code = (directory / "README.md").read_text("utf-8").split("```python\n")[1].split("\n```")[0]
@@ -313,7 +321,7 @@ def test_heads_beside_the_model_are_those_of_the_chosen_step_and_load_without_ta
 
 
 def test_errors_in_the_data_of_another_task_say_which(tiny_encoder: Path, tmp_path: Path) -> None:
-    adaptation: Adaptation = {"multi_task": {"tasks": AUXILIARY[:1]}}
+    adaptation: Adaptation = {"multi_task": {"control": False, "tasks": AUXILIARY[:1]}}
     nothing = [{"tokens": ["No", "entity"], "tags": ["O", "O"]}]
     file = {"multi_task.tasks.0.training_file": (AUXILIARY[0]["task"], nothing)}
     with pytest.raises(UserError) as caught:

@@ -160,7 +160,7 @@ def make_plan(
 ) -> TrainingPlan:
     """Lay out a run directory with plan.json, base model and data, as a supervisor does.
 
-    `target` are unlabelled texts; `method_files` are the task and the records of each file that methods name.
+    `target` are texts of a target file; `method_files` go by `method.option`, each with the task that it is read as.
     """
     (run_dir / "data").mkdir(parents=True, exist_ok=True)
     if not (run_dir / "base").exists():
@@ -173,10 +173,12 @@ def make_plan(
         for name, rows in (("train", train), ("validation", validation), ("test", test))
     }
     assert files["train"] is not None
-    texts = [{"text": text} for text in target]
+    read = (method_files or {}) | (
+        {"target": ({"type": "fill-mask"}, [{"text": text} for text in target])} if target else {}
+    )
     further = {
-        key: write_records(run_dir, key, records, TASKS[of["type"]].variant(of).fields)
-        for key, (of, records) in (method_files or {}).items()
+        key: write_records(run_dir, key, rows, TASKS[read_as["type"]].variant(read_as).fields)
+        for key, (read_as, rows) in read.items()
     }
     plan = TrainingPlan(
         job_id="ftjob-test",
@@ -192,7 +194,7 @@ def make_plan(
         train=files["train"],
         validation=files["validation"],
         test=files["test"],
-        target=(write_records(run_dir, "target", texts, TASKS["fill-mask"].variants[0].fields),) if texts else (),
+        target=(further.pop("target"),) if target else (),
         method_files=further,
         resume_from=resume_from,
         checkpoint_interval_s=checkpoint_interval_s,

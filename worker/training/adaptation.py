@@ -73,8 +73,6 @@ class Adaptation:
 
     def prepare(self, site: Site) -> None:
         """Before the first step, also of a resumed run."""
-        for module in self.modules().values():
-            module.to(site.device)  # in place: the optimizer has these very parameters
         for method in self.methods.values():
             method.prepare(site, [other for other in self.methods.values() if other is not method])
 

@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from app.catalog.hyperparameters import Hyperparameters, ResolvedHyperparameters, TrainingFacts, resolve
 from app.catalog.plan import TrainingPlan
 from app.catalog.task_spec import TaskSpec, Variant
-from worker.protocol import CHECKPOINTS, Event, Log, Metrics, Progress, StageName, checkpoint_name
+from worker.protocol import CHECKPOINTS, Event, Log, Metrics, Progress, StageName
 from worker.training.adaptation import Adaptation
 from worker.training.checkpoint import TrainState
 from worker.training.data import Records
@@ -315,7 +315,7 @@ def train(stage: Stage, state: TrainState, *, weights: Path | None, resume_from:
     fit(engine, settings, state, lambda: store.save(state))
     adaptation.settle(model)
     if state.best is not None and state.best.step != state.step:
-        adaptation.load(model, store.directory / checkpoint_name(stage.offset + state.best.step) / "model")
+        store.load_evaluated(state.best.step)
     return Trained(
         stage=stage,
         model=model,

@@ -10,7 +10,9 @@ from app.api.event_stream import STREAM_RESPONSES
 from app.api.idempotency import OnceDep
 from app.api.opened_streams import LastEventId, open_stream
 from app.api.schemas.base import errors
-from app.api.schemas.job_objects import CheckpointList, EventList, EventObject, JobList, JobObject, MetricObject
+from app.api.schemas.checkpoints import CheckpointList
+from app.api.schemas.events import EventList, EventObject
+from app.api.schemas.job_objects import JobList, JobObject, MetricObject
 from app.api.schemas.jobs import EventsQuery, JobCreate, JobListQuery, PageQuery
 from app.jobs import events, service
 from app.queue import CONTROL_QUEUE, TRAINING_QUEUE

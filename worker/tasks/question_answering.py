@@ -138,15 +138,14 @@ class QuestionAnswering:
                 continue
             unanswerable = sum(not texts for texts in _gold(splits[split]))
             if unanswerable and self.null_threshold is None:
-                logs.append(
-                    Log(
-                        f"{unanswerable} of {splits[split].table.num_rows} {split} questions have no answer, but all of "
-                        "the training file have one: the model answers every question. Train on unanswerable ones, or give a number as "
-                        "null_threshold.",
-                        level="warn",
-                        data={"code": "unanswerable_not_trained", "split": split, "count": unanswerable},
-                    )
+                rows = splits[split].table.num_rows
+                message = (
+                    f"{unanswerable} of {rows} {split} questions have no answer, but all of the training file have "
+                    "one: the model answers every question. Train on unanswerable ones, or give a number as "
+                    "null_threshold."
                 )
+                data = {"code": "unanswerable_not_trained", "split": split, "count": unanswerable}
+                logs.append(Log(message, level="warn", data=data))
         if self.tunes and "validation" not in splits:
             logs.append(
                 Log(

@@ -1,30 +1,14 @@
 """Scores of each domain in the evaluated file, and what the control's were."""
 
-from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, replace
-from typing import Any
 
 from app.catalog.task_spec import Variant
 from app.comparison.paired import Difference
 from worker.domain_report.corpora import DOMAIN
 from worker.domain_report.verdict import Control, Found, difference_on, holm, outcome_of
 from worker.evaluation.slices import by_value, score_slices
-from worker.training.data import Examples, Records
 from worker.training.interfaces import Task
-from worker.training.outcomes import Outcomes
-
-
-@dataclass(frozen=True)
-class Evaluated:
-    """A split as the finished model sees it: its windows, what was predicted of each, and what `task.score` made of it.
-
-    `metrics` are values and detail together.
-    """
-
-    records: Records
-    examples: Examples
-    predictions: Sequence[Any]
-    metrics: Mapping[str, Any]
+from worker.training.stage import Judged
 
 
 @dataclass(frozen=True)
@@ -52,21 +36,19 @@ class DomainTable:
     left_out: int
 
 
-def score_domains(
-    task: Task, variant: Variant, evaluated: Evaluated, outcomes: Outcomes, control: Control | None, seed: int
-) -> DomainTable:
+def score_domains(task: Task, variant: Variant, judged: Judged, control: Control | None, seed: int) -> DomainTable:
     """Scores by the column DOMAIN, which the records have."""
-    slicing = by_value(evaluated.records, DOMAIN)
+    slicing = by_value(judged.records, DOMAIN)
     # What is tuned is tuned on the whole validation file: as a test file it is scored as it is.
-    whole = replace(evaluated.records, split="test")
+    whole = replace(judged.records, split="test")
     scored = [
-        DomainScores(**found) for found in score_slices(task, whole, evaluated.examples, evaluated.predictions, slicing)
+        DomainScores(**found) for found in score_slices(task, whole, judged.examples, judged.predictions, slicing)
     ]
     if control is not None:
-        tests = [difference_on(part.rows, outcomes, control.outcomes, variant, seed) for part in slicing.slices]
+        tests = [difference_on(part.rows, judged.outcomes, control, variant, seed) for part in slicing.slices]
         adjusted = holm([test.p_value for test in tests])
         scored = [
             replace(found, against_control=test, adjusted_p_value=p, outcome=outcome_of(replace(test, p_value=p)))
             for found, test, p in zip(scored, tests, adjusted, strict=True)
         ]
-    return DomainTable(evaluated.records.split, scored, slicing.left_out)
+    return DomainTable(judged.records.split, scored, slicing.left_out)

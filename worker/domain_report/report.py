@@ -11,11 +11,13 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
+from app.catalog.methods import DEFAULT_METHOD
+from app.catalog.plan import TrainingPlan
 from app.catalog.task_spec import TaskSpec, Variant
 from worker.domain_report import separability, tokenizer_use, vocabulary
 from worker.domain_report.contents import FORMAT, DomainReport, DomainShift, NotMeasured
 from worker.domain_report.corpora import DOMAIN, Corpora, domains_of, gather
-from worker.domain_report.domains import DomainTable, Evaluated, score_domains
+from worker.domain_report.domains import DomainTable, score_domains
 from worker.domain_report.features import NoFeaturesError, mean_features
 from worker.domain_report.page import page
 from worker.domain_report.separability import FEWEST_TEXTS, Distance, Sides, proxy_a_distance
@@ -27,19 +29,20 @@ from worker.training.data import Records
 from worker.training.encoder import BaseModelFiles
 from worker.training.failures import StoppedError, failure_of
 from worker.training.interfaces import Task
-from worker.training.outcomes import Outcomes
+from worker.training.stage import Judged, Trained
+from worker.training.stages import CONTROL, controlled
 
 JSON_FILE, PAGE_FILE = "domain_report.json", "domain_report.html"
 
 
 @dataclass(frozen=True)
 class ReportInputs:
-    """What is known when a job's training is over.
+    """What is known when a job's training is over; `of_run` finds it.
 
     `task` has what was tuned. `train` and the target texts (field `text`) are cleaned, `train` is not augmented.
     `load_base` loads the body as it was before all training, on whatever device; `trained` is where features are
-    computed. `evaluated` is the test file, else the validation file, else None. `methods` and `stages` are JSON by
-    name, what each has to say of itself.
+    computed. `judged` is the test file, else the validation file, else None. `methods` and `stages` are JSON by name,
+    what each has to say of itself.
     """
 
     job: str
@@ -54,13 +57,54 @@ class ReportInputs:
     max_length: int
     train: Records
     target: Sequence[Records]
-    evaluated: Evaluated | None
+    judged: Judged | None
     control: Control | None
     methods: Mapping[str, Mapping[str, Any]]
     stages: Mapping[str, Mapping[str, Any]]
     seed: int
     stop: threading.Event
     emit: Callable[[Event], None]
+
+
+def wanted(plan: TrainingPlan) -> bool:
+    """Whether a job is reported on: it has target files, or names a method of adaptation."""
+    return bool(plan.target) or any(name != DEFAULT_METHOD for name in plan.adaptation)
+
+
+def of_run(trained: Trained, train: Records, judged: Judged | None) -> ReportInputs:
+    """The inputs after a run's last stage; `train` are its training records before methods had their say."""
+    stage = trained.stage
+    plan, materials = stage.run.plan, stage.run.materials
+    ended = trained.state.finished.get(CONTROL)
+    control = None
+    if ended is not None and "statistics" in ended:
+        statistics = np.array(ended["statistics"], dtype=np.float64)
+        control = Control(tuple(controlled(stage)), statistics, ended["metrics"])
+    return ReportInputs(
+        job=plan.job_id,
+        model=plan.fine_tuned_model,
+        task=trained.task,
+        spec=stage.spec,
+        variant=stage.variant,
+        adaptation=plan.adaptation,
+        base=stage.base,
+        load_base=lambda: trained.task.load_model(stage.base, lambda log: None),
+        trained=trained.model,
+        max_length=stage.max_length,
+        train=train,
+        target=materials.target,
+        judged=judged,
+        control=control,
+        methods={name: method.report() for name, method in stage.adaptation.methods.items()},
+        stages={
+            name: {"best_step": found["best_step"], "before": found["before"], "after": found["after"]}
+            for name, found in trained.state.finished.items()
+            if name != CONTROL
+        },
+        seed=plan.seed,
+        stop=materials.stop,
+        emit=materials.emit,
+    )
 
 
 def write(inputs: ReportInputs, directory: Path) -> dict[str, Any]:
@@ -82,10 +126,8 @@ def card_section(report: Mapping[str, Any]) -> str:
 def make(inputs: ReportInputs) -> DomainReport:
     """The report. Raises StoppedError once `stop` is set."""
     corpora = gather(inputs.train, inputs.variant.fields, inputs.target)
-    outcomes: Outcomes | None = None
-    if (evaluated := inputs.evaluated) is not None:
-        outcomes = inputs.task.outcomes(evaluated.records, evaluated.examples, evaluated.predictions)
-    split = None if evaluated is None else evaluated.records.split
+    judged = inputs.judged
+    split, outcomes = (None, None) if judged is None else (judged.records.split, judged.outcomes)
     verdict = judge(inputs.adaptation, inputs.variant, split, outcomes, inputs.control, inputs.seed)
     everything = [corpora.source, *([corpora.target] if corpora.target else []), *corpora.parts]
     uses: list[TokenizerUse] = []
@@ -101,12 +143,12 @@ def make(inputs: ReportInputs) -> DomainReport:
         task=inputs.spec.name,
         verdict=verdict,
         control=None if inputs.control is None else _scores(inputs.control.metrics),
-        evaluated=None if evaluated is None else _scores(evaluated.metrics),
+        evaluated=None if judged is None else _scores(judged.metrics),
         max_length=inputs.max_length,
         tokenizer=uses,
         vocabulary=_vocabulary(corpora, inputs),
         a_distance=_a_distance(corpora, inputs),
-        domains=_domains(inputs, outcomes),
+        domains=_domains(inputs),
         stages=inputs.stages,
         methods=inputs.methods,
     )
@@ -166,11 +208,12 @@ def _a_distance(corpora: Corpora, inputs: ReportInputs) -> DomainShift | NotMeas
     return DomainShift(before, after, len(sides.is_target) - of_target, of_target)
 
 
-def _domains(inputs: ReportInputs, outcomes: Outcomes | None) -> DomainTable | NotMeasured:
-    if inputs.evaluated is None or outcomes is None:
+def _domains(inputs: ReportInputs) -> DomainTable | NotMeasured:
+    judged = inputs.judged
+    if judged is None:
         return NotMeasured("The job has neither a validation nor a test file.")
-    if domains_of(inputs.evaluated.records) is None:
+    if domains_of(judged.records) is None:
         return NotMeasured(
-            f"The {inputs.evaluated.records.split} file has no column {DOMAIN!r} that says where a record comes from."
+            f"The {judged.records.split} file has no column {DOMAIN!r} that says where each record comes from."
         )
-    return score_domains(inputs.task, inputs.variant, inputs.evaluated, outcomes, inputs.control, inputs.seed)
+    return score_domains(inputs.task, inputs.variant, judged, inputs.control, inputs.seed)

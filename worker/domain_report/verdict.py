@@ -22,11 +22,18 @@ Found = Literal["helped", "no_measurable_difference", "hurt", "not_measured"]
 
 @dataclass(frozen=True)
 class Control:
-    """The model of the same budget that was trained without some methods: its outcomes and metrics on the same rows."""
+    """The model of the same budget that was trained without some methods, judged on the same rows.
+
+    `statistics` are the columns [rows, columns] of its outcomes, which mean what those of the job's model do.
+    """
 
     without: tuple[str, ...]
-    outcomes: Outcomes
+    statistics: NDArray[np.float64]
     metrics: Mapping[str, Any]
+
+    def system(self, outcomes: Outcomes) -> System:
+        """It as what `outcomes` of the job's model are compared with."""
+        return System(self.statistics, outcomes.meaning)
 
 
 @dataclass(frozen=True)
@@ -65,6 +72,11 @@ def judge(
     asked = tuple(name for name in adaptation if name != DEFAULT_METHOD)
     if not asked:
         return _unknown((), "The job names no method of adaptation, so that there is nothing to compare.")
+    if split is None or outcomes is None or not outcomes.rows:
+        return _unknown(
+            asked,
+            f"Whether {_listed(asked)} helped was not measured: the job has neither a validation nor a test file.",
+        )
     if control is None:
         return _unknown(
             asked,
@@ -72,12 +84,7 @@ def judge(
             "method's options a second model is trained with the same budget and without the method.",
         )
     names = _listed(control.without)
-    if split is None or outcomes is None or not len(outcomes.rows):
-        return _unknown(
-            control.without,
-            f"Whether {names} helped was not measured: there were no validation or test records to compare on.",
-        )
-    ours, theirs = (System(found.matrix, found.meaning) for found in (outcomes, control.outcomes))
+    ours, theirs = System(outcomes.matrix, outcomes.meaning), control.system(outcomes)
     measured = tuple(differences(theirs, ours, seed))
     found = of_measure(measured, variant)
     outcome = outcome_of(found)
@@ -117,16 +124,11 @@ def holm(p_values: Sequence[float]) -> list[float]:
     return adjusted
 
 
-def difference_on(
-    rows: NDArray[np.int64], ours: Outcomes, control: Outcomes, variant: Variant, seed: int
-) -> Difference:
+def difference_on(rows: NDArray[np.int64], ours: Outcomes, control: Control, variant: Variant, seed: int) -> Difference:
     """The deciding measure of both on some rows alone."""
     measure = of_measure(ours.measures, variant)
-    one, other = (
-        System(found.matrix[rows], found.meaning.model_copy(update={"measures": (measure,)}))
-        for found in (control, ours)
-    )
-    (found,) = differences(one, other, seed)
+    meaning = ours.meaning.model_copy(update={"measures": (measure,)})
+    (found,) = differences(System(control.statistics[rows], meaning), System(ours.matrix[rows], meaning), seed)
     return found
 
 

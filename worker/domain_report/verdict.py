@@ -137,7 +137,7 @@ def _unknown(methods: tuple[str, ...], sentence: str) -> Verdict:
 
 
 def _listed(names: Sequence[str]) -> str:
-    return " and ".join(filter(None, (", ".join(names[:-1]), names[-1])))
+    return " and ".join(part for part in (", ".join(names[:-1]), names[-1]) if part)
 
 
 def _sentence(names: str, outcome: Found, found: Difference, split: str, rows: int) -> str:
@@ -147,9 +147,9 @@ def _sentence(names: str, outcome: Found, found: Difference, split: str, rows: i
         "hurt": "hurt: this is negative transfer, the model would have been better without",
     }
     chance = "p < 0.001" if found.p_value < 0.001 else f"p = {found.p_value:.3f}"
-    direction = ", lower is better" if found.lower_is_better else ""
+    direction = " (lower is better)" if found.lower_is_better else ""
     return (
-        f"{names} {words[outcome]}: {found.name}{direction}, is {shown(found.b)} on the {split} file, and "
+        f"{names} {words[outcome]}: {found.name}{direction} is {shown(found.b)} on the {split} file, and "
         f"{shown(found.a)} for the control; the difference is {found.difference:+.4f} (95 % interval "
         f"{between(found.interval)}, {chance} by approximate randomization on {rows:,} rows)."
     )

@@ -205,7 +205,9 @@ class Trained:
         """Scores of the chosen weights on a whole split."""
         stage, split = self.stage, self.stage.splits[name]
         records, examples = split.records, split.examples
-        predictions = predict(self.task, self.prepared, self.device, records, examples, stage.run.stop, stage.run.emit)
+        predictions = predict(
+            self.task, self.prepared, self.device, records, examples, stage.run.stop, stage.run.emit
+        )
         scores = score(self.task, records, examples, predictions)
         epoch = round(self.best_step / stage.sampler.steps_per_epoch, 4)
         stage.emit(Metrics(name, self.best_step, epoch, scores.values))

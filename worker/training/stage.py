@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Callable, Mapping, Sequence
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
 from typing import Any, Literal, Protocol, cast
@@ -85,12 +85,28 @@ class Stage:
     offset: int = 0
     later_examples: int = 0  # training examples of the stages behind this one
     steps_of_run: int = 0
+    encoded: Mapping[str, Split] = field(default_factory=dict[str, Split])  # splits that another stage has as well
+    tells: bool = True  # nothing is told twice
+
+    @cached_property
+    def model(self) -> PreTrainedModel:
+        """The base model with the task's head. Loading it may complete the tokenizer, so that comes first."""
+        seed_generators(self.run.plan.seed)
+        tell = self.run.emit if self.tells else _keep_silent
+        self.tells = False
+        return self.task.load_model(self.base, tell)
+
+    def free(self) -> None:
+        """Let go of the model until it is the stage's turn."""
+        self.__dict__.pop("model", None)
 
     @cached_property
     def splits(self) -> dict[str, Split]:
         """The records as the model sees them, once they are asked for."""
+        assert self.model is not None
         return {
-            name: Split(records, self.task, self.base.tokenizer, self.max_length, self.run.emit)
+            name: self.encoded.get(name)
+            or Split(records, self.task, self.base.tokenizer, self.max_length, self.run.emit)
             for name, records in self.records.items()
         }
 
@@ -205,9 +221,7 @@ class Trained:
         """Scores of the chosen weights on a whole split."""
         stage, split = self.stage, self.stage.splits[name]
         records, examples = split.records, split.examples
-        predictions = predict(
-            self.task, self.prepared, self.device, records, examples, stage.run.stop, stage.run.emit
-        )
+        predictions = predict(self.task, self.prepared, self.device, records, examples, stage.run.stop, stage.run.emit)
         scores = score(self.task, records, examples, predictions)
         epoch = round(self.best_step / stage.sampler.steps_per_epoch, 4)
         stage.emit(Metrics(name, self.best_step, epoch, scores.values))
@@ -236,12 +250,11 @@ class Trained:
 def train(stage: Stage, state: TrainState, *, weights: Path | None, resume_from: Path | None) -> Trained:
     """Train, and choose the best weights where there is a validation file, else the last.
 
-    `weights` is the model that an earlier stage ended with, to start from; `resume_from` a checkpoint within this stage.
-    Raises StoppedError, UserError.
+    `weights` is the model that an earlier stage ended with, to start from; `resume_from` a checkpoint within this
+    stage. Raises StoppedError, UserError.
     """
     run, task, adaptation, chosen = stage.run, stage.task, stage.adaptation, stage.chosen
-    seed_generators(run.plan.seed)
-    model = task.load_model(stage.base, run.emit)
+    model = stage.model
     if weights is not None:
         take_over(model, weights)
     model = adaptation.adapt(model)
@@ -329,6 +342,10 @@ def train(stage: Stage, state: TrainState, *, weights: Path | None, resume_from:
         task=task if state.best is None else task.tuned(state.best.detail),
         best_step=state.step if state.best is None else state.best.step,
     )
+
+
+def _keep_silent(log: Log) -> None:
+    """What it would say was said before."""
 
 
 def tell_choice(trained: Trained) -> None:

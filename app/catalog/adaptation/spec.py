@@ -2,11 +2,14 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StringConstraints
 
 ALL_TASKS = "*"
+# Ids in options; what they stand for is named by an entry's `files` and `models` and looked up from there.
+FileId = Annotated[str, StringConstraints(pattern=r"^file-[0-9a-f]{1,64}$")]
+ModelId = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 
 
 class MethodOptions(BaseModel):
@@ -26,7 +29,8 @@ class NeededFile:
     """A file that a method reads beside the job's own three.
 
     `key` is where the options name it, `method.option` or `method.option.0`; errors call it `adaptation.<key>`. It is
-    read as records of `task`, with `columns` mapped.
+    read as records of `task`, with `columns` mapped; without any, with those it was uploaded with. A `task` without a
+    `type` is not known yet: such a file is asked for once it is.
     """
 
     key: str
@@ -44,6 +48,14 @@ class NeededModel:
     task: str
 
 
+@dataclass(frozen=True)
+class JobFacts:
+    """What is known of a job when it is created: its base model's type, if it is, and its number of target files."""
+
+    model_type: str | None
+    target_files: int
+
+
 def no_files(options: Any, task: Mapping[str, Any]) -> tuple[NeededFile, ...]:
     """What a method without files needs."""
     return ()
@@ -54,13 +66,21 @@ def no_models(options: Any) -> tuple[NeededModel, ...]:
     return ()
 
 
+def no_misfit(options: Any, facts: JobFacts) -> str | None:
+    """What a method that any job can have says against a job."""
+    return None
+
+
 @dataclass(frozen=True)
 class MethodSpec:
     """A method: its options and the tasks it serves; `impl` names its class.
 
     `conflicts` are the methods that it makes no sense together with, and why; one side names a pair. `example` are
     options that a job could give. `files` and `models` tell from options, and the job's task, what else is to be
-    fetched. `needs_target`: it makes no sense without the job's `target_files`.
+    fetched, the same keys whatever the task. Of the task, what is told from the training file is missing at first,
+    `type` included.
+    `needs_target`: it makes no sense without the job's `target_files`. `misfit` says why a job cannot have the method
+    with these options, and what to change, in words that can follow "adaptation.<name> "; None if it can.
     """
 
     name: str
@@ -73,6 +93,7 @@ class MethodSpec:
     files: Callable[[Any, Mapping[str, Any]], tuple[NeededFile, ...]] = no_files
     models: Callable[[Any], tuple[NeededModel, ...]] = no_models
     needs_target: bool = False
+    misfit: Callable[[Any, JobFacts], str | None] = no_misfit
 
     def serves(self, task: str) -> bool:
         """Whether jobs of this task can ask for it."""

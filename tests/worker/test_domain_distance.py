@@ -54,9 +54,10 @@ def test_two_samples_of_one_distribution_have_a_distance_about_zero() -> None:
 def test_gaussians_a_known_way_apart_have_the_distance_of_the_best_classifier(source: int, target: int) -> None:
     """The error of the best classifier of two unit Gaussians 2 apart is 0.1587; it does not depend on their numbers."""
     some = sides(numbered("a", source), numbered("b", target))
+    standard_error = (0.1587 * 0.8413 * (1 / source + 1 / target) / 4) ** 0.5  # of the mean of both sides' errors
     found = proxy_a_distance(features(some, 2), some, seed=1)
-    assert found.interval[0] < 2 * (1 - 2 * 0.1587) < found.interval[1]
-    assert found.interval[1] - found.interval[0] < 0.3
+    assert found.value == pytest.approx(2 * (1 - 2 * 0.1587), abs=0.1)  # two standard errors of 1,000 texts
+    assert found.interval[1] - found.interval[0] == pytest.approx(2 * 4 * 1.96 * standard_error, rel=0.2)
     assert found == proxy_a_distance(features(some, 2), some, seed=1)
 
 

@@ -105,14 +105,14 @@ def _domains(domains: DomainTable | NotMeasured, metric: str | None) -> str:
     if isinstance(domains, NotMeasured):
         return paragraph(domains.not_measured)
     names = list(dict.fromkeys(name for part in domains.domains for name in part.metrics))
-    name = metric if metric in names else names[0]
+    name = metric if metric in names else next(iter(names), "")
     bars = [
         Bar(part.slice, part.metrics[name], part.intervals.get(name))
         for part in domains.domains
         if name in part.metrics
     ]
     parts = [
-        bar_chart(f"{name} by domain, with 95 % intervals", bars),
+        bar_chart(f"{name} by domain, with 95 % intervals", bars) if bars else "",
         table(
             ["domain", "rows", *names],
             [(part.slice, part.rows, *(part.metrics.get(name, "") for name in names)) for part in domains.domains],

@@ -112,7 +112,8 @@ def _slices(result: Mapping[str, Any]) -> str:
     rows = [(part["slice"], part["rows"], *(part["metrics"].get(name, "") for name in names)) for part in found]
     left_out: int = result["slices_left_out"]
     more = f'<p class="quiet">{left_out:,} smaller slices are left out.</p>' if left_out else ""
-    return "<h2>Slices</h2>\n" + slice_chart(names[0], found) + table(["slice", "rows", *names], rows) + more
+    chart = slice_chart(names[0], found) if names else ""  # empty texts have no perplexity
+    return "<h2>Slices</h2>\n" + chart + table(["slice", "rows", *names], rows) + more
 
 
 def slice_chart(metric: str, slices: Sequence[Mapping[str, Any]]) -> str:

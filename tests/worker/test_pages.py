@@ -9,7 +9,7 @@ import pytest
 
 from worker.domain_report.json_tables import MOST_ROWS, facts
 from worker.evaluation.report import page as evaluation_page
-from worker.pages.charts import NAMES, PLOT, Bar, bar_chart
+from worker.pages.charts import NARROW, WIDE, Bar, Widths, bar_chart
 from worker.pages.frame import between, document, heading, paragraph, percent, shown, table
 
 HOSTILE = "<script>alert(1)</script>\"'&<img src=x onerror=alert(1)></svg></style>"
@@ -82,35 +82,53 @@ def test_a_slice_of_an_evaluation_may_have_any_name_and_is_drawn_with_its_interv
     assert "Slices" in assert_harmless(evaluation_page("m", "f", "fill-mask", result)).text
 
 
-def bars_of(chart: str) -> list[tuple[float, float]]:
+def bars_of(chart: str, widths: Widths = WIDE) -> list[tuple[float, float]]:
     """Where the bars begin and end, in pixels from the left end of the axis."""
     groups = ElementTree.fromstring(chart).findall("g")
     rects = [group.find("rect") for group in groups]
     assert None not in rects
-    starts = [float(rect.attrib["x"]) - NAMES for rect in rects if rect is not None]
+    starts = [float(rect.attrib["x"]) - widths.names for rect in rects if rect is not None]
     widths = [float(rect.attrib["width"]) for rect in rects if rect is not None]
     return [(start, start + width) for start, width in zip(starts, widths, strict=True)]
 
 
 def test_bars_begin_at_zero_and_are_as_long_as_their_values() -> None:
     chart = bar_chart("c", [Bar("a", 1.0), Bar("b", -1.0), Bar("c", 0.0), Bar("d", 3.0, (2.0, 4.0))])
-    zero = PLOT / 5  # the axis goes from -1 to 4
+    zero = WIDE.plot / 5  # the axis goes from -1 to 4
     assert bars_of(chart) == [
         pytest.approx(ends, abs=0.1) for ends in ((zero, 2 * zero), (0, zero), (zero, zero), (zero, 4 * zero))
     ]
     whisker = re.search(r'd="M([\d.]+) \S+H([\d.]+)M', chart)
     assert whisker is not None
-    assert [float(end) - NAMES for end in whisker.groups()] == pytest.approx([3 * zero, 5 * zero], abs=0.1)
+    assert [float(end) - WIDE.names for end in whisker.groups()] == pytest.approx([3 * zero, 5 * zero], abs=0.1)
 
 
 def test_an_axis_with_given_ends_keeps_them_and_every_chart_has_a_name() -> None:
     chart = bar_chart("Distance", [Bar("a very long name that does not fit beside", 9.0)], limits=(0.0, 2.0))
-    assert bars_of(chart) == [pytest.approx((0, PLOT))]
+    assert bars_of(chart) == [pytest.approx((0, WIDE.plot))]
+    assert bars_of(bar_chart("c", [Bar("a", 2.0)], widths=NARROW), NARROW) == [pytest.approx((0, NARROW.plot))]
     root = ElementTree.fromstring(chart)
     assert (root.attrib["role"], root.attrib["aria-label"]) == ("img", "Distance")
     assert "a very long name that does not fit beside: 9.0000" in [node.text for node in root.iter("title")]
     ticks = [node.text for node in root.findall("text")]
     assert ticks == ["0", "0.5", "1", "1.5", "2"]
+
+
+@pytest.mark.parametrize(
+    ("name", "shown"),
+    [
+        ("a" * 21, "a" * 21),
+        ("a" * 22, "a" * 20 + "…"),
+        ("模" * 10, "模" * 10),
+        ("模" * 11, "模" * 10 + "…"),
+        ("", None),
+    ],
+)
+def test_names_are_cut_to_the_room_that_they_have(name: str, shown: str | None) -> None:
+    (group,) = ElementTree.fromstring(bar_chart("c", [Bar(name, 1.0)], widths=NARROW)).findall("g")
+    text = group.find("text")
+    assert text is not None
+    assert text.text == shown
 
 
 @pytest.mark.parametrize("values", [[], [0.0], [1e-9], [5e7, -3.0]])
@@ -140,6 +158,15 @@ def test_what_methods_say_is_shown_whatever_its_form() -> None:
     }
     found = Reader(document("t", [facts(said)]))
     assert found.open == []
-    for text in ("a movie", "swap", "yes", "1,200", "by label", "0.5000", "a, b", "7 more are in the JSON"):
+    for text in (
+        "a movie",
+        "swap",
+        "yes",
+        "1,200",
+        "counts: by label: positive",
+        "0.5000",
+        "a, b",
+        "7 more are in the JSON",
+    ):
         assert text in found.text
     assert "x" * 500 not in found.text

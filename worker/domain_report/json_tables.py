@@ -1,6 +1,6 @@
 """JSON as tables: what methods and stages say of themselves, whatever it is."""
 
-from collections.abc import Mapping, Sequence
+from collections.abc import Iterator, Mapping, Sequence
 from typing import Any, cast
 
 from worker.pages.frame import heading, paragraph, shown, table
@@ -11,30 +11,33 @@ LEVEL = 4  # of headings
 
 
 def facts(found: Mapping[str, Any]) -> str:
-    """Single values in one table, lists of objects in one each, objects under headings."""
-    single = [(_title(name), _cell(value)) for name, value in found.items() if not _is_nested(value)]
-    parts = [table(["", "value"], single, texts=2)] if single else []
+    """Values in one table, those of objects by the names of both, and each list of objects in a table of its own."""
+    flat = list(_flat(found))
+    single = [(name, _cell(value)) for name, value in flat if not _is_rows(value)]
+    lists = [(name, value) for name, value in flat if _is_rows(value)]
+    values = table(["name", "value"], single, texts=2) if single else ""
+    return "\n".join([values, *(heading(name, LEVEL) + _rows(value) for name, value in lists)])
+
+
+def _flat(found: Mapping[str, Any]) -> Iterator[tuple[str, Any]]:
     for name, value in found.items():
-        if not _is_nested(value):
-            continue
-        parts.append(heading(_title(name), LEVEL))
-        parts.append(facts(value) if isinstance(value, Mapping) else _rows(value))
-    return "\n".join(parts)
+        title = name.replace("_", " ")
+        if isinstance(value, Mapping) and value:
+            yield from ((f"{title}: {rest}", inner) for rest, inner in _flat(cast("Mapping[str, Any]", value)))
+        else:
+            yield title, value
 
 
 def _rows(found: Sequence[Mapping[str, Any]]) -> str:
     names = list(dict.fromkeys(name for row in found for name in row))
     rows = [[_cell(row.get(name)) for name in names] for row in found[:MOST_ROWS]]
     more = paragraph(f"{len(found) - MOST_ROWS:,} more are in the JSON.", quiet=True) if len(found) > MOST_ROWS else ""
-    return table([_title(name) for name in names], rows, texts=len(names)) + more
+    return table([name.replace("_", " ") for name in names], rows, texts=len(names)) + more
 
 
-def _is_nested(value: object) -> bool:
-    if isinstance(value, Mapping):
-        return bool(cast("Mapping[str, Any]", value))
-    return (
-        isinstance(value, list) and bool(value) and all(isinstance(item, Mapping) for item in cast("list[Any]", value))
-    )
+def _is_rows(value: object) -> bool:
+    items = cast("list[Any]", value) if isinstance(value, list) else []
+    return bool(items) and all(isinstance(item, Mapping) for item in items)
 
 
 def _cell(value: Any) -> str:
@@ -46,7 +49,3 @@ def _cell(value: Any) -> str:
     else:
         text = ("yes" if value else "no") if isinstance(value, bool) else shown(value)
     return text if len(text) <= LONGEST else text[: LONGEST - 1] + "…"
-
-
-def _title(name: str) -> str:
-    return name.replace("_", " ")

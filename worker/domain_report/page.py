@@ -12,7 +12,7 @@ from worker.domain_report.json_tables import facts
 from worker.domain_report.tokenizer_use import MANY_PIECES, TokenizerUse
 from worker.domain_report.verdict import Verdict
 from worker.domain_report.vocabulary import MarkedWord, VocabularyShift
-from worker.pages.charts import Bar, bar_chart
+from worker.pages.charts import NARROW, Bar, bar_chart
 from worker.pages.frame import between, document, heading, paragraph, percent, table
 
 HEADLINES = {
@@ -57,7 +57,10 @@ def _control(report: DomainReport) -> str:
     if found is None or report.evaluated is None or report.control is None:
         return ""
     both = (("with", found.b, report.evaluated), ("without: the control", found.a, report.control))
-    bars = [Bar(name, value, scores["intervals"].get(found.name)) for name, value, scores in both]
+    bars = [
+        Bar(name, value, scores["intervals"].get(found.name), series=2 * place)
+        for place, (name, value, scores) in enumerate(both)
+    ]
     rows = [
         (
             measure.name + (" (lower is better)" if measure.lower_is_better else ""),
@@ -222,7 +225,8 @@ def _words(title: str, words: list[MarkedWord], sign: float) -> str:
     ]
     rows = [(word.word, word.target_per_million, word.source_per_million) for word in words]
     counts = table(["word", "a million, target", "a million, training"], [(w, *map(round, n)) for w, *n in rows])
-    return f"<div>{heading(title, 3)}{bar_chart(title, bars)}<details><summary>Counts</summary>{counts}</details></div>"
+    chart = bar_chart(title, bars, widths=NARROW)
+    return f"<div>{heading(title, 3)}{chart}<details><summary>Counts</summary>{counts}</details></div>"
 
 
 def _tokenizer(report: DomainReport) -> str:

@@ -4,14 +4,28 @@ import math
 from collections.abc import Sequence
 from dataclasses import dataclass
 from html import escape
+from itertools import accumulate
+from unicodedata import east_asian_width
 
 from worker.pages.frame import between, shown
 
 COLOURS = ("#2e6cdf", "#d9822b", "#5a6472")  # of series, also apart from each other in grey
-NAMES, PLOT, VALUES = 190, 380, 160  # widths in pixels
+
 ROW, BAR, TOP, BOTTOM = 24, 14, 8, 24  # heights
-LONGEST_NAME = 28  # characters; the whole name is in the bar's title
+CHARACTER = 7  # wide, those of Chinese twice; a name that is longer is whole in its bar's title
 TICKS = 5
+
+
+@dataclass(frozen=True)
+class Widths:
+    """Of the columns of a chart, in pixels: names, bars, and the values behind the longest bar."""
+
+    names: int
+    plot: int
+    values: int
+
+
+WIDE, NARROW = Widths(190, 380, 160), Widths(150, 190, 70)
 
 
 @dataclass(frozen=True)
@@ -26,7 +40,11 @@ class Bar:
 
 
 def bar_chart(
-    name: str, bars: Sequence[Bar], legend: Sequence[str] = (), limits: tuple[float, float] | None = None
+    name: str,
+    bars: Sequence[Bar],
+    legend: Sequence[str] = (),
+    limits: tuple[float, float] | None = None,
+    widths: Widths = WIDE,
 ) -> str:
     """Horizontal bars from zero, one under the other, with whiskers where there are intervals.
 
@@ -38,7 +56,7 @@ def bar_chart(
     bottom = top + ROW * len(bars)
 
     def x(value: float) -> float:
-        return NAMES + PLOT * (min(max(value, low), high) - low) / (high - low)
+        return widths.names + widths.plot * (min(max(value, low), high) - low) / (high - low)
 
     ticks = [step * number for number in range(math.ceil(low / step - 1e-9), math.floor(high / step + 1e-9) + 1)]
     parts = [
@@ -48,26 +66,26 @@ def bar_chart(
         for tick in ticks
     ]
     parts += [
-        _bar(bar, top + ROW * place, x(0), x(bar.value), bar.interval and tuple(map(x, bar.interval)))
+        _bar(bar, widths.names, top + ROW * place, x(0), x(bar.value), bar.interval and tuple(map(x, bar.interval)))
         for place, bar in enumerate(bars)
     ]
-    place = NAMES
+    place = widths.names
     for series, text in enumerate(legend):
         parts.append(
             f'<rect x="{place}" y="{TOP - 2}" width="12" height="12" fill="{COLOURS[series]}"/>'
             f'<text class="name" x="{place + 17}" y="{TOP + 8}">{escape(text)}</text>'
         )
-        place += 40 + 7 * len(text)
-    width = NAMES + PLOT + VALUES
+        place += 40 + CHARACTER * len(text)
+    width = widths.names + widths.plot + widths.values
     return (
         f'<svg width="{width}" height="{bottom + BOTTOM}" viewBox="0 0 {width} {bottom + BOTTOM}" role="img" '
         f'aria-label="{escape(name)}"><title>{escape(name)}</title>{"".join(parts)}</svg>'
     )
 
 
-def _bar(bar: Bar, top: int, zero: float, end: float, whisker: Sequence[float] | None) -> str:
+def _bar(bar: Bar, names: int, top: int, zero: float, end: float, whisker: Sequence[float] | None) -> str:
     label = shown(bar.value) if bar.label is None else bar.label
-    name = bar.name if len(bar.name) <= LONGEST_NAME else bar.name[: LONGEST_NAME - 1] + "…"
+    name = _cut(bar.name, names // CHARACTER)
     middle = top + ROW / 2
     known = f"{bar.name}: {label}" + (f" (95 % interval {between(bar.interval)})" if bar.interval else "")
     lines = ""
@@ -77,11 +95,17 @@ def _bar(bar: Bar, top: int, zero: float, end: float, whisker: Sequence[float] |
         lines = f'<path d="M{low:.1f} {middle}H{high:.1f}{caps}" stroke="#1c2430" stroke-width="1.5" fill="none"/>'
     behind = max(zero, end, *(whisker or ())) + 6
     return (
-        f'<g><title>{escape(known)}</title><text class="name" x="{NAMES - 8}" y="{middle + 4}" text-anchor="end">'
+        f'<g><title>{escape(known)}</title><text class="name" x="{names - 8}" y="{middle + 4}" text-anchor="end">'
         f'{escape(name)}</text><rect x="{min(zero, end):.1f}" y="{middle - BAR / 2}" width="{abs(end - zero):.1f}" '
         f'height="{BAR}" fill="{COLOURS[bar.series]}" fill-opacity=".8"/>{lines}'
         f'<text class="name" x="{behind:.1f}" y="{middle + 4}">{escape(label)}</text></g>'
     )
+
+
+def _cut(name: str, room: int) -> str:
+    """As much of a name as there is room for, in characters of usual width."""
+    ends = list(accumulate(2 if east_asian_width(character) in "WF" else 1 for character in name))
+    return name if not ends or ends[-1] <= room else name[: sum(end < room for end in ends)] + "…"
 
 
 def _limits(bars: Sequence[Bar]) -> tuple[float, float]:

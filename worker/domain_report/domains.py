@@ -29,9 +29,13 @@ class DomainScores:
 
 @dataclass(frozen=True)
 class DomainTable:
-    """The largest domains of the evaluated file, and how many smaller ones are left out."""
+    """The largest domains of the evaluated file, and how many smaller ones are left out.
+
+    `headline` are the metrics that a reader wants first.
+    """
 
     split: str
+    headline: tuple[str, ...]
     domains: list[DomainScores]
     left_out: int
 
@@ -51,4 +55,4 @@ def score_domains(task: Task, variant: Variant, judged: Judged, control: Control
             replace(found, against_control=test, adjusted_p_value=p, outcome=outcome_of(replace(test, p_value=p)))
             for found, test, p in zip(scored, tests, adjusted, strict=True)
         ]
-    return DomainTable(judged.records.split, scored, slicing.left_out)
+    return DomainTable(judged.records.split, variant.headline, scored, slicing.left_out)

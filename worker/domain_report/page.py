@@ -107,8 +107,8 @@ def _mcnemar(verdict: Verdict) -> str:
 def _domains(domains: DomainTable | NotMeasured, metric: str | None) -> str:
     if isinstance(domains, NotMeasured):
         return paragraph(domains.not_measured)
-    names = list(dict.fromkeys(name for part in domains.domains for name in part.metrics))
-    name = metric if metric in names else next(iter(names), "")
+    names = [name for name in domains.headline if any(name in part.metrics for part in domains.domains)]
+    name = metric or next(iter(names), "")
     bars = [
         Bar(part.slice, part.metrics[name], part.intervals.get(name))
         for part in domains.domains
@@ -117,8 +117,16 @@ def _domains(domains: DomainTable | NotMeasured, metric: str | None) -> str:
     parts = [
         bar_chart(f"{name} by domain, with 95 % intervals", bars) if bars else "",
         table(
-            ["domain", "rows", *names],
-            [(part.slice, part.rows, *(part.metrics.get(name, "") for name in names)) for part in domains.domains],
+            ["domain", "rows", *names, f"95 % interval of {name}"],
+            [
+                (
+                    part.slice,
+                    part.rows,
+                    *(part.metrics.get(name) for name in names),
+                    between(part.intervals.get(name)),
+                )
+                for part in domains.domains
+            ],
         ),
     ]
     tested = [(part, part.against_control) for part in domains.domains if part.against_control is not None]

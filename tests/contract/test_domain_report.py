@@ -19,7 +19,7 @@ from tests.contract.tiny import Row, write_records
 from tests.contract.writers import write_marian
 from tests.worker.test_pages import HOSTILE, assert_harmless
 from worker.domain_report.features import mean_features
-from worker.domain_report.report import JSON_FILE, PAGE_FILE, ReportInputs, card_section, write
+from worker.domain_report.report import JSON_FILE, PAGE_FILE, ReportInputs, card_section, make, save
 from worker.domain_report.verdict import Control
 from worker.protocol import Event
 from worker.training.data import Records, read_records
@@ -36,6 +36,14 @@ LETTERS = ["q", "z", "x", "v", "k", "j"]
     for probe in PROBES
     if probe.task.get("problem_type") == "single_label_classification" and not probe.other_rows
 ]
+
+
+def write(given: ReportInputs, directory: Path) -> dict[str, Any]:
+    """Make and save the report, and read the JSON."""
+    report = make(given)
+    save(report, directory)
+    assert report.verdict.sentence in card_section(report)
+    return json.loads((directory / JSON_FILE).read_text("utf-8"))
 
 
 def drawn(words: list[str], seed: int, count: int = 40) -> list[str]:
@@ -130,7 +138,6 @@ def test_texts_of_another_vocabulary_are_far_and_texts_of_the_same_are_near(tiny
     assert found["a_distance"]["before"]["value"] == 2
     assert found["a_distance"]["after"]["value"] < 0.5
     assert (found["vocabulary"]["divergence"], found["vocabulary"]["unseen_types"]) == (1, 1)
-    assert json.loads((tmp_path / "far" / JSON_FILE).read_text("utf-8")) == json.loads(json.dumps(found))
     assert [use["name"] for use in found["tokenizer"]] == [
         "training texts", "target texts", "target: target0.jsonl", "target: target1.jsonl",
     ]  # fmt: skip
@@ -171,7 +178,6 @@ def test_domains_are_scored_apart_and_compared_with_the_control(tiny_encoder: Pa
     shown = assert_harmless((tmp_path / PAGE_FILE).read_text("utf-8"))
     for text in (HOSTILE, found["verdict"]["sentence"], "negative transfer", "10.0000", "books"):
         assert text in shown.text
-    assert found["verdict"]["sentence"] in card_section(found)
     assert [use["name"] for use in found["tokenizer"]] == [
         "training texts", "training: books", f"training: {HOSTILE}",
     ]  # fmt: skip

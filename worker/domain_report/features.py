@@ -10,6 +10,7 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
 from worker.protocol import Event, Phase
+from worker.training.bodies import features_of, reader_of
 from worker.training.data import Examples, Ragged, collate, tokenize
 from worker.training.failures import StoppedError
 from worker.training.pace import now
@@ -40,9 +41,7 @@ def mean_features(
     The model is left in the mode it was in. Raises StoppedError once `stop` is set, and NoFeaturesError.
     """
     examples = _first_windows(texts, tokenizer, min(TOKENS, max_length))
-    body: Any = model.base_model
-    if model.config.is_encoder_decoder:
-        body = body.get_encoder()
+    body: Any = reader_of(model)
     device = next(body.parameters()).device
     found: Floats | None = None
     done, told_at, training = 0, now(), model.training
@@ -58,8 +57,7 @@ def mean_features(
                 hidden = getattr(output, "last_hidden_state", None)
                 if not isinstance(hidden, torch.Tensor):
                     raise NoFeaturesError(f"{type(body).__name__} gives out no hidden states")
-                mask = batch.inputs["attention_mask"][:, :, None].to(hidden.dtype)
-                means = ((hidden * mask).sum(dim=1) / mask.sum(dim=1)).float().cpu().numpy()
+                means = features_of(hidden, batch.inputs["attention_mask"], "mean").cpu().numpy()
             if found is None:
                 found = np.empty((examples.count, means.shape[1]), dtype=np.float32)
             found[rows] = means

@@ -1,4 +1,4 @@
-"""The domain report of a finished job: the recipe, from its inputs to the files. `write` is what the engine calls."""
+"""The domain report of a finished job, from its inputs to the files. `make` and `save` are what the engine calls."""
 
 import json
 import threading
@@ -11,7 +11,6 @@ import numpy as np
 import torch
 from transformers import PreTrainedModel
 
-from app.catalog.methods import DEFAULT_METHOD
 from app.catalog.plan import TrainingPlan
 from app.catalog.task_spec import TaskSpec, Variant
 from worker.domain_report import separability, tokenizer_use, vocabulary
@@ -67,8 +66,8 @@ class ReportInputs:
 
 
 def wanted(plan: TrainingPlan) -> bool:
-    """Whether a job is reported on: it has target files, or names a method of adaptation."""
-    return bool(plan.target) or any(name != DEFAULT_METHOD for name in plan.adaptation)
+    """Whether a job is reported on: it has target files, or an entry in `adaptation`."""
+    return bool(plan.target) or bool(plan.adaptation)
 
 
 def of_run(trained: Trained, train: Records, judged: Judged | None) -> ReportInputs:
@@ -107,24 +106,20 @@ def of_run(trained: Trained, train: Records, judged: Judged | None) -> ReportInp
     )
 
 
-def write(inputs: ReportInputs, directory: Path) -> dict[str, Any]:
-    """Leave JSON_FILE and PAGE_FILE in `directory`; returns the JSON. Raises StoppedError once `stop` is set."""
-    report = make(inputs)
-    content = asdict(report)
-    (directory / JSON_FILE).write_text(
-        json.dumps(content, indent=2, ensure_ascii=False, allow_nan=False) + "\n", "utf-8"
-    )
+def save(report: DomainReport, directory: Path) -> None:
+    """Leave JSON_FILE and PAGE_FILE in `directory`."""
+    content = json.dumps(asdict(report), indent=2, ensure_ascii=False, allow_nan=False)
+    (directory / JSON_FILE).write_text(content + "\n", "utf-8")
     (directory / PAGE_FILE).write_text(page(report), "utf-8")
-    return content
 
 
-def card_section(report: Mapping[str, Any]) -> str:
-    """What a model card says of the report, by its JSON."""
-    return f"## Domain\n\n{report['verdict']['sentence']}\n\nMore: `{PAGE_FILE}`, all numbers: `{JSON_FILE}`.\n\n"
+def card_section(report: DomainReport) -> str:
+    """What a model card says of the report."""
+    return f"## Domain\n\n{report.verdict.sentence}\n\nMore: `{PAGE_FILE}`, all numbers: `{JSON_FILE}`.\n\n"
 
 
 def make(inputs: ReportInputs) -> DomainReport:
-    """The report. Raises StoppedError once `stop` is set."""
+    """Measure what can be measured. Raises StoppedError once `stop` is set."""
     corpora = gather(inputs.train, inputs.variant.fields, inputs.target)
     judged = inputs.judged
     split, outcomes = (None, None) if judged is None else (judged.records.split, judged.outcomes)

@@ -8,6 +8,7 @@ from collections.abc import Iterable, Mapping
 from typing import Any
 
 from app.catalog.adaptation.continued_pretraining import CONTINUED_PRETRAINING
+from app.catalog.adaptation.domain_adversarial import DOMAIN_ADVERSARIAL
 from app.catalog.adaptation.ema import EMA
 from app.catalog.adaptation.fgm import FGM
 from app.catalog.adaptation.freeze import FREEZE
@@ -16,6 +17,7 @@ from app.catalog.adaptation.l2_sp import L2_SP
 from app.catalog.adaptation.lora import LORA
 from app.catalog.adaptation.meta_learning import META_LEARNING
 from app.catalog.adaptation.mixout import MIXOUT
+from app.catalog.adaptation.multi_task import MULTI_TASK
 from app.catalog.adaptation.spec import MethodOptions, MethodSpec
 
 METHODS: dict[str, MethodSpec] = {
@@ -29,6 +31,8 @@ METHODS: dict[str, MethodSpec] = {
         L2_SP,
         MIXOUT,
         FGM,
+        MULTI_TASK,
+        DOMAIN_ADVERSARIAL,
         EMA,
     )
 }

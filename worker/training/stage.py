@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from app.catalog.hyperparameters import Hyperparameters, ResolvedHyperparameters, TrainingFacts, resolve
 from app.catalog.plan import TrainingPlan
 from app.catalog.task_spec import TaskSpec, Variant
-from worker.protocol import CHECKPOINTS, Event, Log, Metrics, Progress, StageName, checkpoint_name
+from worker.protocol import CHECKPOINTS, Event, Log, Metrics, Progress, StageName
 from worker.training.adaptation import Adaptation
 from worker.training.checkpoint import TrainState
 from worker.training.data import Records
@@ -30,24 +30,11 @@ from worker.training.materials import Materials
 from worker.training.optimizer import Rates, adamw
 from worker.training.outcomes import Outcomes
 from worker.training.preprocessing import Preprocessed
-from worker.training.sampler import LengthBuckets
+from worker.training.sampler import LengthBuckets, Sampler
 from worker.training.schedule import warmup_steps
 from worker.training.store import Store
 
 TRAINING_ROWS_IN_METRICS = 1000  # at most this many rows of training metrics a stage
-
-
-class Sampler(Protocol):
-    """Which examples make up which step."""
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Optimizer steps in an epoch."""
-        ...
-
-    def epoch(self, epoch: int) -> list[list[NDArray[np.int64]]]:
-        """The epoch's steps, each a list of batches of example numbers. A function of `epoch`."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -328,7 +315,7 @@ def train(stage: Stage, state: TrainState, *, weights: Path | None, resume_from:
     fit(engine, settings, state, lambda: store.save(state))
     adaptation.settle(model)
     if state.best is not None and state.best.step != state.step:
-        adaptation.load(model, store.directory / checkpoint_name(stage.offset + state.best.step) / "model")
+        store.load_evaluated(state.best.step)
     return Trained(
         stage=stage,
         model=model,

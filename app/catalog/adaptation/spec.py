@@ -7,6 +7,10 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StringConstraints
 
 ALL_TASKS = "*"
+CONTROL = (
+    "Train a second model with the same budget and without this method, and report whether the method helped. Takes as "
+    "long again."
+)
 # Ids in options; what they stand for is named by an entry's `files` and `models` and looked up from there.
 FileId = Annotated[str, StringConstraints(pattern=r"^file-[0-9a-f]{1,64}$")]
 ModelId = Annotated[str, StringConstraints(min_length=1, max_length=256)]
@@ -17,11 +21,7 @@ class MethodOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    control: StrictBool = Field(
-        default=False,
-        description="Train a second model with the same budget and without this method, and report whether the method "
-        "helped. Takes as long again.",
-    )
+    control: StrictBool = Field(default=False, description=CONTROL)
 
 
 @dataclass(frozen=True)

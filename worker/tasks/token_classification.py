@@ -22,7 +22,7 @@ from worker.training.data import Batch, Examples, Records, overlapping_windows
 from worker.training.encoder import CLASSIFIERS, BaseModelFiles, load_classifier, trained_head
 from worker.training.entities import entity_detail, entity_values
 from worker.training.failures import UserError
-from worker.training.interfaces import Objective, Scores
+from worker.training.interfaces import Objective, Predictions, Scores
 from worker.training.leakage import find_leakage
 from worker.training.outcomes import Baseline, Outcomes
 from worker.training.sequences import Chain, best_paths, confidences, negative_log_likelihood
@@ -165,7 +165,8 @@ class TokenClassification:
             losses = (losses * here).sum(dim=1)
         share = batch.weight / here.sum(dim=1)  # of the window's words, those that count in it
         right = ((logits.detach().argmax(dim=-1) == tags) & here).sum(dim=1)
-        return Objective((losses * share).sum(), {"accuracy": (right * share).sum()})
+        predictions = Predictions("softmax", logits, share[:, None] * here)
+        return Objective((losses * share).sum(), {"accuracy": (right * share).sum()}, (predictions,))
 
     def predict(self, model: torch.nn.Module, batch: Batch) -> Sequence[WordScores]:
         """Logits of the words of every window."""

@@ -67,22 +67,30 @@ class Phase:
     eta_s: float | None = None
 
 
+StageName = Literal["continued_pretraining", "meta_learning", "control"]
+
+
 @dataclass(frozen=True)
 class Metrics:
-    """Numbers measured at a step on one split: train, validation or test."""
+    """Numbers measured at a step on one split: train, validation or test.
+
+    `stage` is None for the task's own training.
+    """
 
     type: ClassVar[str] = "metrics"
     split: Literal["train", "validation", "test"]
     step: int
     epoch: float
     values: dict[str, float]
+    stage: StageName | None = None
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """A complete checkpoint directory (relative path). `model_path` inside it is a Transformers directory.
 
-    `files` is its listing: whoever finds other files there does not have the checkpoint.
+    `files` is its listing: whoever finds other files there does not have the checkpoint. Later ones need a `pinned`
+    one, whatever else becomes of it.
     """
 
     type: ClassVar[str] = "checkpoint"
@@ -92,6 +100,7 @@ class Checkpoint:
     best: bool
     metrics: dict[str, float]
     files: dict[str, int]
+    pinned: bool = False
 
 
 @dataclass(frozen=True)

@@ -28,11 +28,13 @@ class Store:
     directory: Path
     run_dir: Path
     identity: dict[str, Any]
+    offset: int  # steps of the run before this stage
     base: BaseModelFiles
     task: Task
     max_length: int
     preprocessed: Preprocessed
     adaptation: Adaptation
+    keep: Callable[[Path], None]
     steps_per_epoch: int
     total_steps: int
     model: PreTrainedModel
@@ -56,13 +58,31 @@ class Store:
             | checkpoint.optimizer_tensors(self.adaptation.parameters(self.model), self.optimizer),
         )
         path, files = checkpoint.save(
-            self.directory, snapshot, lambda directory: self.write_model(directory, state), self.adaptation.keep
+            self.directory, snapshot, lambda directory: self.write_model(directory, state), self.keep
         )
         self.saved = (state.step, state.milestone)
         best = state.best is not None and state.best.step == state.step
+        self._tell(self.offset + state.step, path, files, _newest_metrics(state), best=best, pinned=False)
+        stay = {state.step} | ({state.best.step} if state.best else set[int]())
+        checkpoint.prune(self.directory, {self.offset + step for step in stay} | _needed(state))
+
+    def close(self, state: TrainState, following: TrainState, *, pinned: bool) -> None:
+        """The stage is over and the model has the weights it ends with: leave them for what comes next.
+
+        `following` is where the run stands then. `pinned`: it needs these weights to the end.
+        """
+        snapshot = Snapshot(following, self.identity, generators={}, loss_scale=None, tensors={})
+        path, files = checkpoint.save(
+            self.directory, snapshot, lambda directory: self.write_model(directory, state), self.keep
+        )
+        self._tell(following.offset, path, files, _newest_metrics(state), best=False, pinned=pinned)
+        checkpoint.prune(self.directory, {following.offset} | _needed(following))
+
+    def _tell(
+        self, step: int, path: Path, files: dict[str, int], metrics: dict[str, float], *, best: bool, pinned: bool
+    ) -> None:
         relative = str(path.relative_to(self.run_dir))
-        self.emit(Checkpoint(state.step, relative, f"{relative}/model", best, _newest_metrics(state), files))
-        checkpoint.prune(self.directory, {state.step} | ({state.best.step} if state.best else set()))
+        self.emit(Checkpoint(step, relative, f"{relative}/model", best, metrics, files, pinned))
 
     def restore(self, path: Path) -> TrainState:
         """Put model, optimizer and generators back where the checkpoint was written."""
@@ -95,6 +115,11 @@ class Store:
 
 def _under(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _needed(state: TrainState) -> set[int]:
+    """Steps of the run whose weights are needed to its end."""
+    return {ended["weights_at"] for ended in state.finished.values() if ended["weights_at"] is not None}
 
 
 def _newest_metrics(state: TrainState) -> dict[str, float]:

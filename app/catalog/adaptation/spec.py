@@ -54,13 +54,19 @@ def no_models(options: Any) -> tuple[NeededModel, ...]:
     return ()
 
 
+def no_columns(options: Any) -> tuple[str, ...]:
+    """What a method that reads no further column keeps."""
+    return ()
+
+
 @dataclass(frozen=True)
 class MethodSpec:
     """A method: its options and the tasks it serves; `impl` names its class.
 
     `conflicts` are the methods that it makes no sense together with, and why; one side names a pair. `example` are
     options that a job could give. `files` and `models` tell from options, and the job's task, what else is to be
-    fetched. `needs_target`: it makes no sense without the job's `target_files`.
+    fetched. `extras` are columns of the training file that it reads besides the task's fields: they are kept as
+    `records.extra(column)`. `needs_target`: it makes no sense without the job's `target_files`.
     """
 
     name: str
@@ -72,6 +78,7 @@ class MethodSpec:
     example: Mapping[str, Any] = field(default_factory=dict[str, Any])
     files: Callable[[Any, Mapping[str, Any]], tuple[NeededFile, ...]] = no_files
     models: Callable[[Any], tuple[NeededModel, ...]] = no_models
+    extras: Callable[[Any], tuple[str, ...]] = no_columns
     needs_target: bool = False
 
     def serves(self, task: str) -> bool:

@@ -61,7 +61,7 @@ def no_columns(options: Any) -> tuple[str, ...]:
 
 @dataclass(frozen=True)
 class MethodSpec:
-    """A method: its options and the tasks it serves; `impl` names its class.
+    """A method: its options and the tasks it serves, for a method of few `why_tasks` says why; `impl` names its class.
 
     `conflicts` are the methods that it makes no sense together with, and why; one side names a pair. `example` are
     options that a job could give. `files` and `models` tell from options, and the job's task, what else is to be
@@ -74,6 +74,7 @@ class MethodSpec:
     options: type[MethodOptions]
     impl: str
     tasks: tuple[str, ...] = (ALL_TASKS,)
+    why_tasks: str = ""
     conflicts: Mapping[str, str] = field(default_factory=dict[str, str])
     example: Mapping[str, Any] = field(default_factory=dict[str, Any])
     files: Callable[[Any, Mapping[str, Any]], tuple[NeededFile, ...]] = no_files
@@ -84,3 +85,9 @@ class MethodSpec:
     def serves(self, task: str) -> bool:
         """Whether jobs of this task can ask for it."""
         return ALL_TASKS in self.tasks or task in self.tasks
+
+    def refusal(self, task: str) -> str | None:
+        """Why jobs of this task cannot ask for it; None where they can."""
+        if self.serves(task):
+            return None
+        return f"{self.name} is not for {task}: {self.why_tasks}. It is for {', '.join(self.tasks)}."

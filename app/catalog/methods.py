@@ -13,9 +13,14 @@ from app.catalog.adaptation.full import FULL
 from app.catalog.adaptation.l2_sp import L2_SP
 from app.catalog.adaptation.lora import LORA
 from app.catalog.adaptation.mixout import MIXOUT
+from app.catalog.adaptation.prototype import PROTOTYPE
+from app.catalog.adaptation.r_drop import R_DROP
 from app.catalog.adaptation.spec import MethodSpec
+from app.catalog.adaptation.swa import SWA
 
-METHODS: dict[str, MethodSpec] = {spec.name: spec for spec in (FULL, FREEZE, LORA, L2_SP, MIXOUT, FGM, EMA)}
+METHODS: dict[str, MethodSpec] = {
+    spec.name: spec for spec in (FULL, FREEZE, LORA, PROTOTYPE, R_DROP, L2_SP, MIXOUT, FGM, EMA, SWA)
+}
 DEFAULT_METHOD = FULL.name
 
 

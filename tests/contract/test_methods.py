@@ -30,9 +30,14 @@ CASES: list[Adaptation] = [
     {"mixout": {"p": 0.7}},
     {"fgm": {}},
     {"ema": {"decay": 0.9}},
+    {"swa": {"start": 0.4}},
+    {"r_drop": {"alpha": 0.5}},
+    {"prototype": {}, "r_drop": {}, "ema": {}},
+    {"freeze": {"layers": ["encoder"]}, "prototype": {}},
+    LORA | {"swa": {"start": 0.0}, "r_drop": {}},
     GRADUAL | {"ema": {}},
     LORA | {"ema": {}, "fgm": {"epsilon": 0.5}},
-    FREEZE | {"l2_sp": {}, "mixout": {}, "fgm": {}, "ema": {}},
+    FREEZE | {"l2_sp": {}, "mixout": {}, "fgm": {}, "ema": {}, "r_drop": {}},
 ]
 ALL_TOGETHER = CASES[-1]
 FORMS = {probe.task["type"]: probe for probe in reversed(PROBES)}  # one form of each task

@@ -40,8 +40,8 @@ class RDrop(Method):
         if float(divergence(first, second)) == 0:
             raise UserError(
                 "r_drop_without_dropout",
-                "adaptation.r_drop compares two passes that differ by dropout, and this model has none where it trains: "
-                "both passes are the same. Leave r_drop out, train the body too where it is frozen, or use it with "
+                "adaptation.r_drop compares two passes that differ by dropout, and this model has none where it "
+                "trains: both passes are the same. Leave r_drop out, train the body too where it is frozen, or use it with "
                 '"lora": {"dropout": 0.1}, whose matrices have dropout of their own.',
                 "adaptation.r_drop",
             )

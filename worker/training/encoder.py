@@ -1,15 +1,14 @@
 """The base model: a Transformers directory, opened without running any code of it and without unpickling anything."""
 
 import json
-from collections.abc import Callable
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import transformers
 from safetensors import SafetensorError
 from tokenizers import Tokenizer
 from tokenizers.pre_tokenizers import ByteLevel
-import transformers
 from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrainedModel, PreTrainedTokenizerBase
 
 from app.model_files.tokenizers import SENTENCEPIECE_TOKENIZERS
@@ -230,40 +229,14 @@ def trained_head(base: BaseModelFiles, suffix: str, task: str) -> list[str]:
             "it for the task first, and evaluate the result.",
             "model",
         )
+    return head_labels(base, suffix)
+
+
+def head_labels(base: BaseModelFiles, suffix: str) -> list[str]:
+    """Names of the outputs of the base's head `suffix` in the order of their ids; empty where it has none."""
+    if not base.has_head(suffix):
+        return []
     return [str(label) for _, label in sorted((base.config.id2label or {}).items())]
-
-
-def keeps_head(base: BaseModelFiles, suffix: str, labels: list[str]) -> bool:
-    """Whether the base has a head `suffix` for exactly these labels, in their order."""
-    return base.has_head(suffix) and [label for _, label in sorted((base.config.id2label or {}).items())] == labels
-
-
-def load_classifier(
-    base: BaseModelFiles,
-    auto_class: Any,
-    suffix: str,
-    labels: list[str],
-    tell: Callable[[Log], None],
-    **config_changes: Any,
-) -> PreTrainedModel:
-    """The body with a fresh head for `labels`, unless the base has a head `suffix` for exactly these."""
-    model = load_weights(
-        base,
-        auto_class,
-        num_labels=len(labels),
-        id2label=dict(enumerate(labels)),
-        label2id={label: index for index, label in enumerate(labels)},
-        **config_changes,
-    )
-    kept = keeps_head(base, suffix, labels)
-    if (log := replaced_head(base, kept=kept)) is not None:
-        tell(log)
-    if base.has_head(suffix) and not kept:
-        # As many labels but others: the head's rows would fit, and mean something else.
-        fresh: PreTrainedModel = type(model)(model.config)
-        fresh.base_model.load_state_dict(model.base_model.state_dict())
-        return fresh
-    return model
 
 
 def read_weights(model: PreTrainedModel, directory: Path) -> None:

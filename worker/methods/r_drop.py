@@ -41,7 +41,7 @@ class RDrop(Method):
             raise UserError(
                 "r_drop_without_dropout",
                 "adaptation.r_drop compares two passes that differ by dropout, and this model has none where it "
-                "trains: both passes are the same. Leave r_drop out, train the body too where it is frozen, or use it with "
+                "trains: both passes are the same. Leave r_drop out, train the body too where it is frozen, or add "
                 '"lora": {"dropout": 0.1}, whose matrices have dropout of their own.',
                 "adaptation.r_drop",
             )

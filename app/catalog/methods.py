@@ -4,7 +4,8 @@ A job's `adaptation` names methods; named together they compose, in the order in
 job is full fine-tuning.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any, cast
 
 from app.catalog.adaptation.ema import EMA
 from app.catalog.adaptation.fgm import FGM
@@ -30,12 +31,16 @@ def in_order(names: Iterable[str]) -> list[MethodSpec]:
     return [spec for name, spec in METHODS.items() if name in asked]
 
 
-def conflict(names: Iterable[str]) -> tuple[str, str, str] | None:
-    """Two of the methods that make no sense together, and why; None where all compose."""
-    for spec in (specs := in_order(names)):
+def conflict(asked: Iterable[str] | Mapping[str, Any]) -> tuple[str, str, str] | None:
+    """Two of the methods that make no sense together, and why; None where all compose. By their options where given."""
+    options: Mapping[str, Any] = cast("Mapping[str, Any]", asked) if isinstance(asked, Mapping) else {}
+    for spec in (specs := in_order(asked)):
+        reasons = spec.conflicts
+        if (given := options.get(spec.name)) is not None:
+            reasons = {**reasons, **spec.conflicts_of(spec.options.model_validate(given))}
         for other in specs:
-            if other.name in spec.conflicts:
-                return spec.name, other.name, spec.conflicts[other.name]
+            if other.name in reasons:
+                return spec.name, other.name, reasons[other.name]
     return None
 
 

@@ -1,7 +1,7 @@
 """Models with an output for each label, and what becomes of a trained head when a job has other labels."""
 
 from collections.abc import Callable, Sequence
-from typing import Any
+from typing import Any, cast
 
 import torch
 from torch import nn
@@ -109,5 +109,5 @@ def _with_labels(model: PreTrainedModel, found: Sequence[str], labels: Sequence[
     model.set_submodule(name, layer)
     if scores:
         model.set_submodule(FIELD, fresh.get_submodule(FIELD))
-    model.num_labels = len(labels)  # pyright: ignore[reportAttributeAccessIssue]
+    model.num_labels = cast(Any, len(labels))
     return model

@@ -1,6 +1,7 @@
 """A linear classifier made of class means: what prototypical networks (Snell, Swersky & Zemel 2017) classify by."""
 
 from dataclasses import dataclass
+from typing import Any
 
 import numpy as np
 from numpy.typing import NDArray
@@ -101,8 +102,8 @@ def likeliest_scale(
         own = likelihoods[np.arange(len(truth)), truth]
         return -float(np.mean((1 - doubt) * own + doubt * likelihoods.mean(axis=1)))
 
-    best = float(minimize_scalar(loss, bounds=(-SCALES, SCALES), method="bounded").x)
-    scale = start * float(np.exp(best))
+    best: Any = minimize_scalar(loss, bounds=(-SCALES, SCALES), method="bounded")
+    scale = start * float(np.exp(best.x))
     return Scale(scale, float(np.mean((scale * similar + shares).argmax(axis=1) == truth)))
 
 

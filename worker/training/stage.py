@@ -30,6 +30,7 @@ from worker.training.materials import Materials
 from worker.training.optimizer import Rates, adamw
 from worker.training.outcomes import Outcomes
 from worker.training.preprocessing import Preprocessed
+from worker.training.quantization import holds_its_place
 from worker.training.sampler import LengthBuckets
 from worker.training.schedule import warmup_steps
 from worker.training.store import Store
@@ -202,9 +203,7 @@ class Trained:
         """Scores of the chosen weights on a whole split."""
         stage, split = self.stage, self.stage.splits[name]
         records, examples = split.records, split.examples
-        predictions = predict(
-            self.task, self.prepared, self.device, records, examples, stage.run.stop, stage.run.emit
-        )
+        predictions = predict(self.task, self.prepared, self.device, records, examples, stage.run.stop, stage.run.emit)
         scores = score(self.task, records, examples, predictions)
         epoch = round(self.best_step / stage.sampler.steps_per_epoch, 4)
         stage.emit(Metrics(name, self.best_step, epoch, scores.values))
@@ -237,14 +236,15 @@ def train(stage: Stage, state: TrainState, *, weights: Path | None, resume_from:
     """
     run, task, adaptation, chosen = stage.run, stage.task, stage.adaptation, stage.chosen
     seed_generators(run.plan.seed)
-    model = task.load_model(stage.base, run.emit)
+    model = task.load_model(adaptation.opening(stage.base), run.emit)
     if weights is not None:
         take_over(model, weights)
     model = adaptation.adapt(model)
     if (log := adaptation.log(model)) is not None:
         run.emit(log)
     accelerator = Accelerator(mixed_precision={"fp32": "no"}.get(chosen.precision, chosen.precision))
-    model.to(accelerator.device)
+    if not holds_its_place(model):
+        model.to(accelerator.device)
     for module in adaptation.modules().values():
         module.to(accelerator.device)
     rates = Rates(chosen.peak_learning_rate, chosen.peak_head_learning_rate, chosen.weight_decay)

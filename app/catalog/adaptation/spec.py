@@ -59,14 +59,20 @@ def no_columns(options: Any) -> tuple[str, ...]:
     return ()
 
 
+def no_conflicts(options: Any) -> Mapping[str, str]:
+    """What a method whose options change nothing about that does not go together with."""
+    return {}
+
+
 @dataclass(frozen=True)
 class MethodSpec:
     """A method: its options and the tasks it serves, for a method of few `why_tasks` says why; `impl` names its class.
 
-    `conflicts` are the methods that it makes no sense together with, and why; one side names a pair. `example` are
-    options that a job could give. `files` and `models` tell from options, and the job's task, what else is to be
-    fetched. `extras` are columns of the training file that it reads besides the task's fields: they are kept as
-    `records.extra(column)`. `needs_target`: it makes no sense without the job's `target_files`.
+    `conflicts` are the methods that it makes no sense together with, and why; one side names a pair. `conflicts_of` are
+    further ones that some options have. `example` are options that a job could give. `files` and `models` tell from
+    options, and the job's task, what else is to be fetched. `extras` are columns of the training file that it reads
+    besides the task's fields: they are kept as `records.extra(column)`. `needs_target`: it makes no sense without the
+    job's `target_files`.
     """
 
     name: str
@@ -76,6 +82,7 @@ class MethodSpec:
     tasks: tuple[str, ...] = (ALL_TASKS,)
     why_tasks: str = ""
     conflicts: Mapping[str, str] = field(default_factory=dict[str, str])
+    conflicts_of: Callable[[Any], Mapping[str, str]] = no_conflicts
     example: Mapping[str, Any] = field(default_factory=dict[str, Any])
     files: Callable[[Any, Mapping[str, Any]], tuple[NeededFile, ...]] = no_files
     models: Callable[[Any], tuple[NeededModel, ...]] = no_models

@@ -2,10 +2,10 @@
 
 from datetime import timedelta
 
-from sqlalchemy import delete, exists, func, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import delete, func, select
+from sqlalchemy.orm import Session
 
-from app.jobs import service
+from app.jobs import use
 from app.registry import adapters, models
 from app.tables import TERMINAL_STATUSES, Checkpoint, Job, Model, StoredFile
 
@@ -18,13 +18,15 @@ def remove_checkpoints(session: Session, kept_for: timedelta) -> list[str]:
     One that an unfinished job starts from stays until that has ended, and one that adapters belong on as long as they
     do. The model's row stays and says when it went.
     """
-    user = aliased(Job)
-    is_needed = exists().where(user.model == Checkpoint.model_id, user.status.not_in(TERMINAL_STATUSES))
     old = (
         select(Checkpoint.model_id)
         .join(Job, Job.id == Checkpoint.job_id)
-        .where(Job.status.in_(TERMINAL_STATUSES), Job.finished_at < func.now() - kept_for)
-        .where(~is_needed, ~adapters.needs(Checkpoint.model_id))
+        .where(
+            Job.status.in_(TERMINAL_STATUSES),
+            Job.finished_at < func.now() - kept_for,
+            ~use.is_needed(Checkpoint.model_id),
+            ~adapters.needs(Checkpoint.model_id),
+        )
         .order_by(Checkpoint.seq)
         .limit(REMOVED_AT_ONCE)
     )
@@ -33,7 +35,7 @@ def remove_checkpoints(session: Session, kept_for: timedelta) -> list[str]:
     removed = [
         model
         for model in locked
-        if not service.unfinished_jobs_of_model(session, model.id) and not adapters.on(session, model.id)
+        if not use.unfinished_jobs_of_model(session, model.id) and not adapters.on(session, model.id)
     ]
     for model in removed:
         models.delete(session, model, unfinished_jobs=())

@@ -14,6 +14,7 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
 from worker.protocol import StageName, checkpoint_name, listing
@@ -157,6 +158,12 @@ def load(directory: Path, run: dict[str, Any]) -> Snapshot:
     return Snapshot(state, content["run"], content["generators"], content["loss_scale"], tensors)
 
 
+def read_tensors(directory: Path, prefix: str) -> dict[str, torch.Tensor]:
+    """Those tensors of a checkpoint whose names start with `prefix`."""
+    with safe_open(directory / "state" / "tensors.safetensors", "pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys() if name.startswith(prefix)}  # noqa: SIM118
+
+
 def prune(checkpoints: Path, keep: set[int]) -> None:
     """Remove every checkpoint but those of the steps in `keep`, and drafts that a killed run left.
 
@@ -181,10 +188,21 @@ def optimizer_tensors(
 
 
 def restore_optimizer(
-    parameters: Mapping[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]
+    parameters: Mapping[str, torch.nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    tensors: dict[str, torch.Tensor],
+    beside: str,
 ) -> None:
-    """Put the moments back. Raises CheckpointError naming parameters that have none."""
-    trained = {name: parameter for name, parameter in parameters.items() if parameter.requires_grad}
+    """Put the moments back. Raises CheckpointError naming parameters of the model that have none.
+
+    Those whose names start with `beside` have none until their first gradient, which not every step has.
+    """
+    trained = {
+        name: parameter
+        for name, parameter in parameters.items()
+        if parameter.requires_grad
+        if not name.startswith(beside) or f"optimizer/{name}/step" in tensors
+    }
     moments = ("step", "exp_avg", "exp_avg_sq")
     wanted = {f"optimizer/{name}/{moment}" for name in trained for moment in moments}
     if missing := sorted(wanted - set(tensors)):

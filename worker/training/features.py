@@ -32,7 +32,8 @@ PHASE_INTERVAL_S = 1.0
 class Site:
     """Where a run is about to start: the model is on its device, and `splits()` are what it will see again and again.
 
-    `directory` may be written to, and goes with the run. `resumed`: the weights are about to be a checkpoint's.
+    The first of them is what it trains on. `directory` may be written to, and goes with the run. `resumed`: the weights
+    are about to be a checkpoint's.
     """
 
     task: Task

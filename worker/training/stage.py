@@ -2,10 +2,10 @@
 
 import threading
 from collections.abc import Callable, Mapping
-from dataclasses import dataclass, replace
+from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -16,7 +16,7 @@ from transformers import PreTrainedModel
 from app.catalog.hyperparameters import Hyperparameters, ResolvedHyperparameters, TrainingFacts, resolve
 from app.catalog.plan import TrainingPlan
 from app.catalog.task_spec import TaskSpec, Variant
-from worker.protocol import CHECKPOINTS, Event, Log, Metrics, Progress, StageName, checkpoint_name
+from worker.protocol import CHECKPOINTS, Event, Log, Metrics, Progress, StageName
 from worker.training.adaptation import Adaptation
 from worker.training.checkpoint import TrainState
 from worker.training.data import Records
@@ -31,24 +31,11 @@ from worker.training.optimizer import Rates, adamw
 from worker.training.outcomes import Outcomes
 from worker.training.preprocessing import Preprocessed
 from worker.training.quantization import holds_its_place
-from worker.training.sampler import LengthBuckets
+from worker.training.sampler import LengthBuckets, Sampler
 from worker.training.schedule import warmup_steps
 from worker.training.store import Store
 
 TRAINING_ROWS_IN_METRICS = 1000  # at most this many rows of training metrics a stage
-
-
-class Sampler(Protocol):
-    """Which examples make up which step."""
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Optimizer steps in an epoch."""
-        ...
-
-    def epoch(self, epoch: int) -> list[list[NDArray[np.int64]]]:
-        """The epoch's steps, each a list of batches of example numbers. A function of `epoch`."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -86,12 +73,28 @@ class Stage:
     offset: int = 0
     later_examples: int = 0  # training examples of the stages behind this one
     steps_of_run: int = 0
+    encoded: Mapping[str, Split] = field(default_factory=dict[str, Split])  # splits that another stage has as well
+    tells: bool = True  # nothing is told twice
+
+    @cached_property
+    def model(self) -> PreTrainedModel:
+        """The base model with the task's head. Loading it may complete the tokenizer, so that comes first."""
+        seed_generators(self.run.plan.seed)
+        tell = self.run.emit if self.tells else _keep_silent
+        self.tells = False
+        return self.task.load_model(self.adaptation.opening(self.base), tell)
+
+    def free(self) -> None:
+        """Let go of the model until it is the stage's turn."""
+        self.__dict__.pop("model", None)
 
     @cached_property
     def splits(self) -> dict[str, Split]:
         """The records as the model sees them, once they are asked for."""
+        assert self.model is not None
         return {
-            name: Split(records, self.task, self.base.tokenizer, self.max_length, self.run.emit)
+            name: self.encoded.get(name)
+            or Split(records, self.task, self.base.tokenizer, self.max_length, self.run.emit)
             for name, records in self.records.items()
         }
 
@@ -150,6 +153,7 @@ class Stage:
                 step=event.step + self.offset,
                 total_steps=self.steps_of_run,
                 eta_s=self._eta_s(event),
+                stage=self.name,
             )
         self.run.emit(event)
 
@@ -231,12 +235,11 @@ class Trained:
 def train(stage: Stage, state: TrainState, *, weights: Path | None, resume_from: Path | None) -> Trained:
     """Train, and choose the best weights where there is a validation file, else the last.
 
-    `weights` is the model that an earlier stage ended with, to start from; `resume_from` a checkpoint within this stage.
-    Raises StoppedError, UserError.
+    `weights` is the model that an earlier stage ended with, to start from; `resume_from` a checkpoint within this
+    stage. Raises StoppedError, UserError.
     """
     run, task, adaptation, chosen = stage.run, stage.task, stage.adaptation, stage.chosen
-    seed_generators(run.plan.seed)
-    model = task.load_model(adaptation.opening(stage.base), run.emit)
+    model = stage.model
     if weights is not None:
         take_over(model, weights)
     model = adaptation.adapt(model)
@@ -314,7 +317,7 @@ def train(stage: Stage, state: TrainState, *, weights: Path | None, resume_from:
     fit(engine, settings, state, lambda: store.save(state))
     adaptation.settle(model)
     if state.best is not None and state.best.step != state.step:
-        adaptation.load(model, store.directory / checkpoint_name(stage.offset + state.best.step) / "model")
+        store.load_evaluated(state.best.step)
     return Trained(
         stage=stage,
         model=model,
@@ -325,6 +328,10 @@ def train(stage: Stage, state: TrainState, *, weights: Path | None, resume_from:
         task=task if state.best is None else task.tuned(state.best.detail),
         best_step=state.step if state.best is None else state.best.step,
     )
+
+
+def _keep_silent(log: Log) -> None:
+    """What it would say was said before."""
 
 
 def tell_choice(trained: Trained) -> None:

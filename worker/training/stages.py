@@ -35,15 +35,19 @@ def controlled(main: Stage) -> list[str]:
 
 
 def _control(main: Stage, original: Records) -> Stage:
-    """The same job without these methods: as many steps, on the training records as they were."""
+    """The same job without these methods: as many steps, on the training records as the other methods have them."""
     left_out = controlled(main)
     kept = {name: options for name, options in main.run.plan.adaptation.items() if name not in left_out}
+    adaptation = Adaptation.of(main.task, kept)
+    train = adaptation.augment(original, main.run.materials)
     return replace(
         main,
         name=CONTROL,
-        adaptation=Adaptation.of(main.task, kept),
-        records={**main.records, "train": original},
+        adaptation=adaptation,
+        records={**main.records, "train": train},
+        encoded={name: split for name, split in main.splits.items() if name != "train" or split.records is train},
         asked_steps=main.total_steps,
+        tells=False,
     )
 
 
@@ -54,6 +58,8 @@ def in_order(stages: list[Stage]) -> list[Stage]:
         stage.offset = sum(earlier.total_steps for earlier in stages[:place])
         stage.later_examples = sum(later.examples_to_train for later in stages[place + 1 :])
         stage.steps_of_run = total
+        if place > 0:
+            stage.free()
     if len(stages) > 1:
         parts = ", then ".join(f"{_title(stage)} ({stage.total_steps} steps)" for stage in stages)
         stages[-1].run.emit(

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from worker.protocol import Checkpoint, Event
+from worker.protocol import Checkpoint, Event, checkpoint_name
 from worker.training import checkpoint
-from worker.training.adaptation import Adaptation
+from worker.training.adaptation import MODULES, Adaptation
 from worker.training.checkpoint import Snapshot, TrainState
 from worker.training.device import generator_state, restore_generators
 from worker.training.encoder import BaseModelFiles
@@ -91,12 +91,19 @@ class Store:
         before = snapshot.state.step - 1
         self.adaptation.start_step(self.model, Moment(before, self.total_steps, before / self.steps_per_epoch))
         self.adaptation.restore(self.model, path / "model", _under(METHOD, snapshot.tensors))
-        checkpoint.restore_optimizer(self.adaptation.parameters(self.model), self.optimizer, snapshot.tensors)
+        parameters = self.adaptation.parameters(self.model)
+        checkpoint.restore_optimizer(parameters, self.optimizer, snapshot.tensors, MODULES)
         if self.scaler is not None and snapshot.loss_scale is not None:
             self.scaler.load_state_dict(snapshot.loss_scale)
         restore_generators(snapshot.generators, _under(GENERATOR, snapshot.tensors))
         self.saved = (snapshot.state.step, snapshot.state.milestone)
         return snapshot.state
+
+    def load_evaluated(self, step: int) -> None:
+        """Put model and modules beside it back to what was evaluated at `step`, whose checkpoint is there."""
+        path = self.directory / checkpoint_name(self.offset + step)
+        self.adaptation.load(self.model, path / "model")
+        self.adaptation.load_modules(_under(METHOD, checkpoint.read_tensors(path, f"{METHOD}{MODULES}")))
 
     def write_model(self, directory: Path, state: TrainState) -> None:
         """A Transformers directory: weights, configuration, tokenizer, and what task and preprocessing add."""

@@ -15,7 +15,7 @@ from sqlalchemy.orm import Session
 from app.db import transaction
 from app.jobs import events, leases, use
 from app.jobs.events import Event
-from app.registry import models
+from app.registry import adapters, models
 from app.registry.models import PublishedFile, checkpoint_id
 from app.storage.blobs import get_file, put_file
 from app.tables import Checkpoint, Job, Model, new_id
@@ -190,7 +190,8 @@ def _prune(session: Session, job_id: str, keep: int) -> None:
     surplus = [row for row in rows if row.id not in kept_ids and not row.pinned]
     # A job that is being created on one of them comes first or not at all.
     session.execute(select(Model.id).where(Model.id.in_([row.model_id for row in surplus])).with_for_update())
-    forget(session, [row for row in surplus if not use.unfinished_jobs_of_model(session, row.model_id)])
+    idle = [row for row in surplus if not use.unfinished_jobs_of_model(session, row.model_id)]
+    forget(session, [row for row in idle if not adapters.on(session, row.model_id)])
 
 
 def forget(session: Session, checkpoints: Sequence[Checkpoint]) -> None:

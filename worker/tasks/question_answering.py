@@ -26,7 +26,7 @@ from worker.training.data import Batch, Examples, Records, overlapping_windows
 from worker.training.encoder import CLASSIFIERS, BaseModelFiles, load_weights, replaced_head, trained_head
 from worker.training.failures import UserError
 from worker.training.given_answers import Candidates, answer_outcomes
-from worker.training.interfaces import Objective, Scores
+from worker.training.interfaces import Objective, Predictions, Scores
 from worker.training.leakage import find_leakage
 from worker.training.metrics import resamples_of
 from worker.training.outcomes import Baseline, Outcomes
@@ -187,7 +187,9 @@ class QuestionAnswering:
             ends.detach().argmax(dim=-1) == place_of(batch, "end")
         )
         return Objective(
-            (losses_of(starts, ends, batch) * batch.weight).sum(), {"accuracy": (right * batch.weight).sum()}
+            (losses_of(starts, ends, batch) * batch.weight).sum(),
+            {"accuracy": (right * batch.weight).sum()},
+            tuple(Predictions("softmax", logits, batch.weight / 2) for logits in (starts, ends)),
         )
 
     def predict(self, model: torch.nn.Module, batch: Batch) -> Sequence[WindowSpans]:

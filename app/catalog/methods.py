@@ -6,6 +6,7 @@ job is full fine-tuning.
 
 from collections.abc import Iterable
 
+from app.catalog.adaptation.augmentation import AUGMENTATION
 from app.catalog.adaptation.ema import EMA
 from app.catalog.adaptation.fgm import FGM
 from app.catalog.adaptation.freeze import FREEZE
@@ -15,7 +16,9 @@ from app.catalog.adaptation.lora import LORA
 from app.catalog.adaptation.mixout import MIXOUT
 from app.catalog.adaptation.spec import MethodSpec
 
-METHODS: dict[str, MethodSpec] = {spec.name: spec for spec in (FULL, FREEZE, LORA, L2_SP, MIXOUT, FGM, EMA)}
+METHODS: dict[str, MethodSpec] = {
+    spec.name: spec for spec in (FULL, AUGMENTATION, FREEZE, LORA, L2_SP, MIXOUT, FGM, EMA)
+}
 DEFAULT_METHOD = FULL.name
 
 

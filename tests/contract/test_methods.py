@@ -20,6 +20,7 @@ Adaptation = dict[str, dict[str, Any]]
 FREEZE: Adaptation = {"freeze": {"layers": ["embeddings", "0"]}}
 GRADUAL: Adaptation = {"freeze": {"gradual_unfreezing": 0.5, "layer_decay": 0.8}}
 LORA: Adaptation = {"lora": {"r": 4, "dropout": 0.1}}
+AUGMENTED: Adaptation = {"augmentation": {"operations": [{"type": "swap"}, {"type": "deletion"}], "copies": 2}}
 CASES: list[Adaptation] = [
     FREEZE,
     GRADUAL,
@@ -30,6 +31,8 @@ CASES: list[Adaptation] = [
     {"mixout": {"p": 0.7}},
     {"fgm": {}},
     {"ema": {"decay": 0.9}},
+    AUGMENTED,
+    LORA | AUGMENTED,
     GRADUAL | {"ema": {}},
     LORA | {"ema": {}, "fgm": {"epsilon": 0.5}},
     FREEZE | {"l2_sp": {}, "mixout": {}, "fgm": {}, "ema": {}},

@@ -40,9 +40,13 @@ class Started:
     resumed_from_step: int | None
 
 
+# Of a run, beside the training of the job's task. Steps count from the first stage of a run on.
+StageName = Literal["continued_pretraining", "meta_learning", "control"]
+
+
 @dataclass(frozen=True)
 class Progress:
-    """Where training stands. `eta_s` counts seconds to the end, evaluation included."""
+    """Where training stands, in which stage. `eta_s` counts seconds to the end, evaluation included."""
 
     type: ClassVar[str] = "progress"
     step: int
@@ -51,6 +55,7 @@ class Progress:
     examples_per_second: float
     eta_s: float | None
     trained_tokens: int
+    stage: StageName | None = None
 
 
 @dataclass(frozen=True)
@@ -69,20 +74,25 @@ class Phase:
 
 @dataclass(frozen=True)
 class Metrics:
-    """Numbers measured at a step on one split: train, validation or test."""
+    """Numbers measured at a step on one split: train, validation or test.
+
+    `stage` is None for the task's own training.
+    """
 
     type: ClassVar[str] = "metrics"
     split: Literal["train", "validation", "test"]
     step: int
     epoch: float
     values: dict[str, float]
+    stage: StageName | None = None
 
 
 @dataclass(frozen=True)
 class Checkpoint:
     """A complete checkpoint directory (relative path). `model_path` inside it is a Transformers directory.
 
-    `files` is its listing: whoever finds other files there does not have the checkpoint.
+    `files` is its listing: whoever finds other files there does not have the checkpoint. Later ones need a `pinned`
+    one, whatever else becomes of it.
     """
 
     type: ClassVar[str] = "checkpoint"
@@ -92,6 +102,7 @@ class Checkpoint:
     best: bool
     metrics: dict[str, float]
     files: dict[str, int]
+    pinned: bool = False
 
 
 @dataclass(frozen=True)

@@ -4,20 +4,39 @@ A job's `adaptation` names methods; named together they compose, in the order in
 job is full fine-tuning.
 """
 
-from collections.abc import Iterable
+from collections.abc import Iterable, Mapping
+from typing import Any
 
 from app.catalog.adaptation.augmentation import AUGMENTATION
+from app.catalog.adaptation.continued_pretraining import CONTINUED_PRETRAINING
+from app.catalog.adaptation.domain_adversarial import DOMAIN_ADVERSARIAL
 from app.catalog.adaptation.ema import EMA
 from app.catalog.adaptation.fgm import FGM
 from app.catalog.adaptation.freeze import FREEZE
 from app.catalog.adaptation.full import FULL
 from app.catalog.adaptation.l2_sp import L2_SP
 from app.catalog.adaptation.lora import LORA
+from app.catalog.adaptation.meta_learning import META_LEARNING
 from app.catalog.adaptation.mixout import MIXOUT
-from app.catalog.adaptation.spec import MethodSpec
+from app.catalog.adaptation.multi_task import MULTI_TASK
+from app.catalog.adaptation.spec import MethodOptions, MethodSpec
 
 METHODS: dict[str, MethodSpec] = {
-    spec.name: spec for spec in (FULL, AUGMENTATION, FREEZE, LORA, L2_SP, MIXOUT, FGM, EMA)
+    spec.name: spec
+    for spec in (
+        FULL,
+        AUGMENTATION,
+        CONTINUED_PRETRAINING,
+        META_LEARNING,
+        FREEZE,
+        LORA,
+        L2_SP,
+        MIXOUT,
+        FGM,
+        MULTI_TASK,
+        DOMAIN_ADVERSARIAL,
+        EMA,
+    )
 }
 DEFAULT_METHOD = FULL.name
 
@@ -26,6 +45,11 @@ def in_order(names: Iterable[str]) -> list[MethodSpec]:
     """The entries of a job's methods in the order in which they compose; the default where there is none."""
     asked = set(names) or {DEFAULT_METHOD}
     return [spec for name, spec in METHODS.items() if name in asked]
+
+
+def with_options(asked: Mapping[str, Mapping[str, Any]]) -> list[tuple[MethodSpec, MethodOptions]]:
+    """The entries of the methods that a job names, each with its options."""
+    return [(spec, spec.options.model_validate(asked[spec.name])) for spec in in_order(asked) if spec.name in asked]
 
 
 def conflict(names: Iterable[str]) -> tuple[str, str, str] | None:

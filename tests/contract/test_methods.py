@@ -1,5 +1,8 @@
 """Methods of adaptation, alone and together: exact resume, artifacts that load alone, and that frozen is frozen."""
 
+import json
+import math
+from collections.abc import Mapping
 from pathlib import Path
 from typing import Any
 
@@ -9,18 +12,39 @@ from peft import PeftModel
 from safetensors.torch import load_file
 from transformers import AutoModelForSequenceClassification, AutoTokenizer, BertModel
 
+from app.catalog.adaptation.spec import NeededFile
 from app.catalog.methods import METHODS, composes_with, conflict
+from app.catalog.tasks import TASKS
 from tests.contract.probes import PROBES, Probe
 from tests.contract.test_resume import assert_same, carry_over
-from tests.contract.tiny import Outcome, after_step, make_plan, train
-from worker.protocol import Log
+from tests.contract.tiny import Outcome, Row, after_step, make_plan, train
+from worker.protocol import Log, Metrics
+from worker.training.auxiliary import Auxiliary
 from worker.training.failures import UserError
 
 Adaptation = dict[str, dict[str, Any]]
 FREEZE: Adaptation = {"freeze": {"layers": ["embeddings", "0"]}}
 GRADUAL: Adaptation = {"freeze": {"gradual_unfreezing": 0.5, "layer_decay": 0.8}}
 LORA: Adaptation = {"lora": {"r": 4, "dropout": 0.1}}
-AUGMENTED: Adaptation = {"augmentation": {"operations": [{"type": "swap"}, {"type": "deletion"}], "copies": 2}}
+AUGMENTED: Adaptation = {
+    "augmentation": {"control": False, "operations": [{"type": "swap"}, {"type": "deletion"}], "copies": 2}
+}
+DANN: Adaptation = {"domain_adversarial": {"control": False}}
+TARGET = ("The patient was given two tablets a day.", "No side effects were seen.", "She slept well after the dose.")
+AUXILIARY: list[dict[str, Any]] = [
+    {"name": "tags", "task": {"type": "token-classification", "head": "crf"}, "training_file": "file-1"},
+    {"name": "masks", "task": {"type": "fill-mask"}, "training_file": "file-2", "weight": 0.5},
+    {
+        "name": "scores",
+        "task": {"type": "text-classification", "problem_type": "regression"},
+        "training_file": "file-3",
+    },
+    {"name": "answers", "task": {"type": "question-answering"}, "training_file": "file-4"},
+]
+MULTI_TASK: Adaptation = {
+    "multi_task": {"control": False, "tasks": AUXILIARY, "sampling": "annealed", "weights": "uncertainty"}
+}
+TWO_TASKS: Adaptation = {"multi_task": {"control": False, "tasks": AUXILIARY[2:]}}
 CASES: list[Adaptation] = [
     FREEZE,
     GRADUAL,
@@ -33,7 +57,13 @@ CASES: list[Adaptation] = [
     {"ema": {"decay": 0.9}},
     AUGMENTED,
     LORA | AUGMENTED,
+    DANN,
+    {"domain_adversarial": {"control": False, "loss": "mmd", "schedule": "constant", "features": "first"}},
+    {"domain_adversarial": {"control": False, "loss": "coral", "weight": 1000.0}},
+    MULTI_TASK,
+    {"multi_task": {"control": False, "tasks": AUXILIARY[:1]}},
     GRADUAL | {"ema": {}},
+    LORA | {"fgm": {}, "multi_task": {"control": False, "tasks": AUXILIARY[:2], "sampling": "temperature"}} | DANN,
     LORA | {"ema": {}, "fgm": {"epsilon": 0.5}},
     FREEZE | {"l2_sp": {}, "mixout": {}, "fgm": {}, "ema": {}},
 ]
@@ -49,11 +79,29 @@ def named(adaptation: Adaptation) -> str:
 def plan_of(run_dir: Path, base: Path, probe: Probe, adaptation: Adaptation, **more: Any) -> Any:
     settings: dict[str, Any] = {"n_epochs": 2, "batch_size": 2, "eval_interval": 3, "learning_rate": 2e-3}
     rows = probe.rows
+    if any(METHODS[name].needs_target for name in adaptation):
+        settings["target"] = TARGET
+    if needed := [file for name in adaptation for file in needs_of(name, adaptation[name], probe.task)]:
+        settings["method_files"] = {file.key: (dict(file.task), rows_of(file.task)) for file in needed}
     return make_plan(run_dir, base, rows, rows[:6], rows, task=probe.task, adaptation=adaptation, **(settings | more))
+
+
+def needs_of(name: str, options: dict[str, Any], task: dict[str, Any]) -> tuple[NeededFile, ...]:
+    return METHODS[name].files(METHODS[name].options.model_validate(options), task)
+
+
+def rows_of(task: Mapping[str, Any]) -> list[Row]:
+    """The catalogue's own records."""
+    return list(TASKS[task["type"]].variant(task).example)
 
 
 def run(run_dir: Path, base: Path, probe: Probe, adaptation: Adaptation, **more: Any) -> Outcome:
     return train(plan_of(run_dir, base, probe, adaptation, **more), run_dir)
+
+
+def heads(run_dir: Path) -> dict[str, bytes]:
+    """What lies beside the model in the artifact: heads of other tasks."""
+    return {path.parent.name: path.read_bytes() for path in (run_dir / "artifact").glob("heads/*/*.safetensors")}
 
 
 @pytest.mark.parametrize(
@@ -64,7 +112,15 @@ def run(run_dir: Path, base: Path, probe: Probe, adaptation: Adaptation, **more:
             pytest.param(probe, adaptation, id=f"{task}, {named(adaptation)}")
             for task, probe in FORMS.items()
             if task != "text-classification"
-            for adaptation in (GRADUAL, LORA, ALL_TOGETHER)
+            for adaptation in (
+                GRADUAL,
+                LORA,
+                ALL_TOGETHER,
+                DANN,
+                {"multi_task": {"control": False, "tasks": AUXILIARY[2:]}},
+            )
+            if all(METHODS[name].serves(task) for name in adaptation)
+            if (task, adaptation) != ("summarization", DANN)  # as translation, on the way through the encoder
         ),
     ],
 )
@@ -77,6 +133,7 @@ def test_it_goes_on_bit_for_bit_and_its_artifact_loads_alone(
     assert stopped.stopped
     last = f"checkpoints/{carry_over(tmp_path / 'part', tmp_path / 'next')}"
     assert_same(whole, run(tmp_path / "next", base, probe, adaptation, resume_from=last))
+    assert heads(tmp_path / "whole") == heads(tmp_path / "next")
     probe.check_artifact(tmp_path / "whole" / "artifact", probe.rows, whole.result.metrics["test"])
 
 
@@ -150,6 +207,8 @@ def test_every_method_changes_the_result(adaptation: Adaptation, tiny_encoder: P
         ({"freeze": {"patterns": ["*.nothing"]}}, "freeze_no_such_parameter", "'*.nothing', which fits no parameter"),
         ({"freeze": {"patterns": ["*"]}}, "nothing_trains", "Freeze less"),
         ({"lora": {"target_modules": ["q_proj"]}}, "lora_no_such_module", "They are called: dense, key, query, value"),
+        (DANN | {"freeze": {"layers": ["encoder"]}}, "nothing_to_adapt", "leaves none of the body's parameters"),
+        (MULTI_TASK | {"freeze": {"layers": ["encoder"]}}, "nothing_to_adapt", "adaptation.multi_task changes"),
         ({"lora": {}, "freeze": {"layers": ["0"]}}, "methods_do_not_compose", "freeze and lora, but lora freezes"),
     ],
 )
@@ -221,3 +280,56 @@ def test_features_of_tokens_are_kept_where_the_head_reads_them(task: str, tiny_e
 def test_embeddings_that_fgm_moves_are_never_taken_from_disk(tiny_encoder: Path, tmp_path: Path) -> None:
     run(tmp_path, tiny_encoder, CLASSIFIER, FROZEN | {"fgm": {}})
     assert not (tmp_path / "features").exists()
+
+
+def test_domains_that_the_training_file_names_are_told_apart(tiny_encoder: Path, tmp_path: Path) -> None:
+    rows = [row | {"extra:shop": "abc"[number % 3]} for number, row in enumerate(CLASSIFIER.rows)]
+    adaptation: Adaptation = {"domain_adversarial": {"control": False, "domain_field": "shop"}}
+    settings: dict[str, Any] = {"task": CLASSIFIER.task, "n_epochs": 2, "batch_size": 4, "target": TARGET}
+    outcome = train(make_plan(tmp_path, tiny_encoder, rows, adaptation=adaptation, **settings), tmp_path)
+    last = [metrics for metrics in outcome.of(Metrics) if metrics.split == "train"][-1].values
+    assert 0 <= last["domain_accuracy"] <= 1
+    assert last["domain_loss"] < math.log(4) + 1  # three shops and the target
+    alone = run(tmp_path / "one", tiny_encoder, CLASSIFIER, DANN, batch_size=4)
+    assert alone.losses[0] < outcome.losses[0]  # of two domains
+
+
+def test_heads_beside_the_model_are_those_of_the_chosen_step_and_load_without_tailor(
+    tiny_encoder: Path, tmp_path: Path, monkeypatch: pytest.MonkeyPatch
+) -> None:
+    expected: dict[str, list[torch.Tensor]] = {}
+    write = Auxiliary.write
+    ids = torch.tensor([[2, 7, 9, 11, 3], [2, 40, 41, 42, 3]])
+
+    def outputs(model: torch.nn.Module) -> list[torch.Tensor]:
+        with torch.inference_mode():
+            return [value for value in model.eval()(input_ids=ids).values() if isinstance(value, torch.Tensor)]
+
+    def remembered(self: Auxiliary, directory: Path) -> None:
+        expected[self.name] = outputs(self.model)
+        write(self, directory)
+
+    monkeypatch.setattr(Auxiliary, "write", remembered)
+    outcome = run(tmp_path, tiny_encoder, CLASSIFIER, MULTI_TASK | LORA | {"ema": {}}, n_epochs=3, eval_interval=1)
+    for name, found in expected.items():
+        directory = tmp_path / "artifact" / "heads" / name
+        code = (directory / "README.md").read_text("utf-8").split("```python\n")[1].split("\n```")[0]
+        scope: dict[str, Any] = {}
+        exec(code.replace("path/to/this/directory", str(directory)), scope)
+        for one, other in zip(outputs(scope["model"]), found, strict=True):
+            torch.testing.assert_close(one, other, atol=1e-5, rtol=1e-5)
+        assert json.loads((directory / "task.json").read_text("utf-8"))["name"] == name
+    assert list(expected) == ["tags", "masks", "scores", "answers"]
+    best = f"checkpoints/step-{outcome.result.metrics['best_step']:08d}/state/tensors.safetensors"
+    kept = load_file(tmp_path / best)["method/modules/multi_task:heads/tags.classifier/bias"]
+    assert torch.equal(load_file(tmp_path / "artifact/heads/tags/model.safetensors")["classifier.bias"], kept)
+
+
+def test_errors_in_the_data_of_another_task_say_which(tiny_encoder: Path, tmp_path: Path) -> None:
+    adaptation: Adaptation = {"multi_task": {"control": False, "tasks": AUXILIARY[:1]}}
+    nothing = [{"tokens": ["No", "entity"], "tags": ["O", "O"]}]
+    file = {"multi_task.tasks.0.training_file": (AUXILIARY[0]["task"], nothing)}
+    with pytest.raises(UserError) as caught:
+        train(make_plan(tmp_path, tiny_encoder, CLASSIFIER.rows, adaptation=adaptation, method_files=file), tmp_path)
+    assert (caught.value.code, caught.value.param) == ("no_entities", "adaptation.multi_task.tasks.0.training_file")
+    assert str(caught.value).startswith("Task 'tags' of multi_task: No word of the training file")

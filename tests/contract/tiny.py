@@ -2,7 +2,7 @@
 
 import hashlib
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, TypeVar
@@ -154,9 +154,14 @@ def make_plan(
     adaptation: dict[str, dict[str, Any]] | None = None,
     model: str = "local/tiny",
     preprocessing: dict[str, Any] | None = None,
+    target: Sequence[str] = (),
+    method_files: Mapping[str, tuple[dict[str, Any], Sequence[Row]]] | None = None,
     **hyperparameters: Any,
 ) -> TrainingPlan:
-    """Lay out a run directory with plan.json, base model and data, as a supervisor does."""
+    """Lay out a run directory with plan.json, base model and data, as a supervisor does.
+
+    `target` are texts of a target file; `method_files` go by `method.option`, each with the task that it is read as.
+    """
     (run_dir / "data").mkdir(parents=True, exist_ok=True)
     if not (run_dir / "base").exists():
         (run_dir / "base").symlink_to(base, target_is_directory=True)
@@ -168,6 +173,13 @@ def make_plan(
         for name, rows in (("train", train), ("validation", validation), ("test", test))
     }
     assert files["train"] is not None
+    read = (method_files or {}) | (
+        {"target": ({"type": "fill-mask"}, [{"text": text} for text in target])} if target else {}
+    )
+    further = {
+        key: write_records(run_dir, key, rows, TASKS[read_as["type"]].variant(read_as).fields)
+        for key, (read_as, rows) in read.items()
+    }
     plan = TrainingPlan(
         job_id="ftjob-test",
         attempt=1,
@@ -182,6 +194,8 @@ def make_plan(
         train=files["train"],
         validation=files["validation"],
         test=files["test"],
+        target=(further.pop("target"),) if target else (),
+        method_files=further,
         resume_from=resume_from,
         checkpoint_interval_s=checkpoint_interval_s,
     )

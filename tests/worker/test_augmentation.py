@@ -13,7 +13,8 @@ import pytest
 from nltk.corpus import wordnet
 from pydantic import ValidationError
 
-from app.catalog.adaptation.augmentation import AugmentationOptions, needed_files, needed_models
+from app.catalog.adaptation.augmentation import AugmentationOptions, misfit, needed_files, needed_models
+from app.catalog.adaptation.spec import JobFacts
 from worker.augmentation import lexicon
 from worker.augmentation.edits import closed, delete, insert, replace_synonyms, swap
 from worker.augmentation.lexicon import Lexicon, WordNet, matches
@@ -381,6 +382,25 @@ def test_files_and_models_are_named_by_the_options_that_ask_for_them():
         ("augmentation.operations.3.back.model", "ft:back", "translation"),
     ]
     assert options.control
+
+
+@pytest.mark.parametrize(
+    ("operation", "facts", "says"),
+    [
+        ("mention_replacement", JobFacts("bert", 0, "text-classification"), "records of text-classification have"),
+        ("mention_replacement", JobFacts("bert", 0, "token-classification"), None),
+        ("mention_replacement", JobFacts("bert", 0), None),
+        ("contextual", JobFacts("gpt2", 0), "is of type 'gpt2' and cannot"),
+        ("contextual", JobFacts("bert", 0), None),
+        ("swap", JobFacts("gpt2", 0, "text-classification"), None),
+    ],
+)
+def test_what_does_not_fit_a_job_is_known_when_it_is_created(operation: str, facts: JobFacts, says: str | None):
+    options = AugmentationOptions.model_validate({"operations": [{"type": "swap"}, {"type": operation}]})
+    found = misfit(options, facts)
+    assert (found is None) == (says is None)
+    assert found is None or (says or "") in found
+    assert found is None or "operations[1]" in found
 
 
 def test_random_sentences_stay_aligned_through_every_edit():

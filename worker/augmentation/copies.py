@@ -57,7 +57,7 @@ class Tally:
         ]
         turns = zip_longest(*(self.examples[number] for number in sorted(self.examples)))
         shown = [example for example in chain.from_iterable(turns) if example is not None]
-        totals = {name: sum(entry[name] for entry in operations) for name in names}
+        totals = {name: sum(self.outcomes[number, name] for number in range(len(operations))) for name in names}
         return {"records": records, **totals, "operations": operations, "examples": shown[:EXAMPLES]}
 
 
@@ -74,8 +74,7 @@ def make_copies(options: AugmentationOptions, train: Records, materials: Materia
     """Copies of training records. A function of options, records, models and seed. Raises UserError, StoppedError."""
     form = form_of(train)
     rows = train.table.num_rows
-    columns: list[pa.ChunkedArray] = [train.table.column(name) for name in _there(form.fields, train)]
-    texts = sum(rows - column.null_count for column in columns)
+    texts = sum(value is not None for name in _there(form.fields, train) for value in train.column(name))
     watch = Watch("augmenting", texts * options.copies, materials.stop, materials.emit)
     operations = Workshop(options, materials, train, form, watch).operations()
     tally = Tally()

@@ -174,14 +174,18 @@ class Adaptation:
         if not any(method.load(model, directory) for method in self.methods.values()):
             read_weights(model, directory)
 
-    def restore(self, model: PreTrainedModel, directory: Path, tensors: Mapping[str, torch.Tensor]) -> None:
-        """Put model and methods back where `save` and `tensors` were called."""
-        self.load(model, directory)
+    def load_modules(self, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Put what `tensors` holds of the modules beside the model back into them, in place."""
         for name, module in self.modules().items():
             prefix = f"{MODULES}{name}."
             module.load_state_dict(
                 {key.removeprefix(prefix): value for key, value in tensors.items() if key.startswith(prefix)}
             )
+
+    def restore(self, model: PreTrainedModel, directory: Path, tensors: Mapping[str, torch.Tensor]) -> None:
+        """Put model and methods back where `save` and `tensors` were called."""
+        self.load(model, directory)
+        self.load_modules(tensors)
         for name, method in self.methods.items():
             prefix = f"{name}{SEPARATOR}"
             method.restore(

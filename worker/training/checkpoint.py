@@ -14,11 +14,13 @@ from pathlib import Path
 from typing import Any
 
 import torch
+from safetensors import safe_open
 from safetensors.torch import load_file, save_file
 
-from worker.protocol import checkpoint_name, listing
+from worker.protocol import StageName, checkpoint_name, listing
 
 FORMAT = 1
+ADDED = frozenset({"stage", "offset", "finished"})  # fields of a state that checkpoints of earlier versions lack
 KEPT = "state/kept"  # the folder of a checkpoint in which methods leave files
 
 
@@ -37,8 +39,16 @@ class Best:
 
 @dataclass
 class TrainState:
-    """Where a run stands, apart from tensors. The sampler's position follows from `step`."""
+    """Where a run stands, apart from tensors. The sampler's position follows from `step`.
 
+    Steps are those of the present `stage`, None for the task's own; `offset` steps of the run came before it. With no
+    step done, a checkpoint stands between two stages: it has the weights that the last one ended with, and no more.
+    `finished` is what came of the stages before, by name.
+    """
+
+    stage: StageName | None = None
+    offset: int = 0
+    finished: dict[str, Any] = field(default_factory=dict[str, Any])
     step: int = 0
     milestone: int = 0  # the last step whose evaluation and checkpoint are done
     trained_tokens: int = 0
@@ -62,12 +72,12 @@ class Snapshot:
 def save(
     checkpoints: Path, snapshot: Snapshot, write_model: Callable[[Path], None], keep: Callable[[Path], None]
 ) -> tuple[Path, dict[str, int]]:
-    """Write the checkpoint of `snapshot.state.step`; returns its directory and its listing.
+    """Write the checkpoint of where the run stands; returns its directory and its listing.
 
     `keep` writes further files of the state into the folder it is given.
     """
     checkpoints.mkdir(exist_ok=True)
-    target = checkpoints / checkpoint_name(snapshot.state.step)
+    target = checkpoints / checkpoint_name(snapshot.state.offset + snapshot.state.step)
     draft = checkpoints / f".draft-{target.name}"
     _remove(draft)
     (draft / KEPT).mkdir(parents=True)
@@ -102,16 +112,31 @@ def publish(draft: Path, target: Path) -> dict[str, int]:
     return files
 
 
-def load(directory: Path, run: dict[str, Any]) -> Snapshot:
-    """Read a checkpoint back. Raises CheckpointError if anything is missing, or if it is of another run than `run`."""
+def read_state(directory: Path) -> TrainState:
+    """Where the run stood, without its tensors. Raises CheckpointError for a state that cannot be read."""
+    return _state(_content(directory))
+
+
+def _content(directory: Path) -> dict[str, Any]:
     try:
-        content = json.loads((directory / "state" / "state.json").read_text("utf-8"))
+        content: dict[str, Any] = json.loads((directory / "state" / "state.json").read_text("utf-8"))
     except (OSError, ValueError) as error:
         raise CheckpointError(f"{directory.name} has no readable state/state.json: {error}") from error
     if content.get("format") != FORMAT:
         raise CheckpointError(f"{directory.name} has format {content.get('format')!r}; this version reads {FORMAT}")
     _require(directory, "keys", {"state", "run", "generators", "loss_scale", "tensors", "files"} - set(content))
-    _require(directory, "state keys", {item.name for item in fields(TrainState)} - set(content["state"]))
+    _require(directory, "state keys", {item.name for item in fields(TrainState)} - set(content["state"]) - ADDED)
+    return content
+
+
+def _state(content: dict[str, Any]) -> TrainState:
+    best = content["state"]["best"]
+    return TrainState(**content["state"] | {"best": None if best is None else Best(**best)})
+
+
+def load(directory: Path, run: dict[str, Any]) -> Snapshot:
+    """Read a checkpoint back. Raises CheckpointError if anything is missing, or if it is of another run than `run`."""
+    content = _content(directory)
     broken = {
         name
         for name, size in content["files"].items()
@@ -124,14 +149,19 @@ def load(directory: Path, run: dict[str, Any]) -> Snapshot:
         raise CheckpointError(f"{directory.name} belongs to another run ({pairs})")
     tensors = load_file(directory / "state" / "tensors.safetensors")
     _require(directory, "tensors", set(content["tensors"]) - set(tensors))
-    best = content["state"].pop("best")
-    state = TrainState(**content["state"], best=None if best is None else Best(**best))
-    if state.best is not None and not (directory.with_name(checkpoint_name(state.best.step)) / "model").is_dir():
+    state = _state(content)
+    best_name = checkpoint_name(state.offset + (state.best.step if state.best else 0))
+    if state.best is not None and not (directory.with_name(best_name) / "model").is_dir():
         raise CheckpointError(
-            f"{directory.name} names step {state.best.step} as the best so far, "
-            f"but {checkpoint_name(state.best.step)}/model is not beside it"
+            f"{directory.name} names step {state.best.step} as the best so far, but {best_name}/model is not beside it"
         )
     return Snapshot(state, content["run"], content["generators"], content["loss_scale"], tensors)
+
+
+def read_tensors(directory: Path, prefix: str) -> dict[str, torch.Tensor]:
+    """Those tensors of a checkpoint whose names start with `prefix`."""
+    with safe_open(directory / "state" / "tensors.safetensors", "pt") as file:
+        return {name: file.get_tensor(name) for name in file.keys() if name.startswith(prefix)}  # noqa: SIM118
 
 
 def prune(checkpoints: Path, keep: set[int]) -> None:
@@ -158,10 +188,21 @@ def optimizer_tensors(
 
 
 def restore_optimizer(
-    parameters: Mapping[str, torch.nn.Parameter], optimizer: torch.optim.Optimizer, tensors: dict[str, torch.Tensor]
+    parameters: Mapping[str, torch.nn.Parameter],
+    optimizer: torch.optim.Optimizer,
+    tensors: dict[str, torch.Tensor],
+    beside: str,
 ) -> None:
-    """Put the moments back. Raises CheckpointError naming parameters that have none."""
-    trained = {name: parameter for name, parameter in parameters.items() if parameter.requires_grad}
+    """Put the moments back. Raises CheckpointError naming parameters of the model that have none.
+
+    Those whose names start with `beside` have none until their first gradient, which not every step has.
+    """
+    trained = {
+        name: parameter
+        for name, parameter in parameters.items()
+        if parameter.requires_grad
+        if not name.startswith(beside) or f"optimizer/{name}/step" in tensors
+    }
     moments = ("step", "exp_avg", "exp_avg_sq")
     wanted = {f"optimizer/{name}/{moment}" for name in trained for moment in moments}
     if missing := sorted(wanted - set(tensors)):

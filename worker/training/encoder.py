@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+import transformers
 from safetensors import SafetensorError
 from tokenizers import Tokenizer
 from tokenizers.pre_tokenizers import ByteLevel
@@ -274,3 +275,23 @@ def read_weights(model: PreTrainedModel, directory: Path) -> None:
     if info["missing_keys"]:
         raise RuntimeError(f"{directory} has no weights for: {', '.join(sorted(info['missing_keys']))}")
     model.load_state_dict(saved.state_dict())
+
+
+def take_over(model: PreTrainedModel, directory: Path) -> None:
+    """Put the weights in `directory` into `model`: all of them if it is of that class, else the body wherever it is.
+
+    An encoder-decoder of two encoders has the body twice. What the body in `directory` lacks, as a pooler, stays.
+    """
+    name = json.loads((directory / "config.json").read_text("utf-8"))["architectures"][0]
+    if name == type(model).__name__:
+        read_weights(model, directory)
+        return
+    trained: PreTrainedModel = getattr(transformers, name).from_pretrained(
+        directory, dtype="float32", use_safetensors=True, trust_remote_code=False
+    )
+    body = trained.base_model
+    places = [module for module in model.modules() if type(module) is type(body)]
+    if not places:
+        raise RuntimeError(f"{type(model).__name__} has no {type(body).__name__} to take the weights of {directory}")
+    for place in places:
+        place.load_state_dict(body.state_dict(), strict=False)

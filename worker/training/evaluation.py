@@ -2,7 +2,7 @@
 
 import math
 import threading
-from collections.abc import Callable
+from collections.abc import Callable, Sequence
 from typing import Any
 
 import torch
@@ -28,7 +28,12 @@ def evaluate(
     emit: Callable[[Event], None],
 ) -> Scores:
     """Scores of the split; leaves the model in training mode. Raises StoppedError as soon as `stop` is set."""
-    scores = task.score(records, examples, predict(task, model, device, records, examples, stop, emit))
+    return score(task, records, examples, predict(task, model, device, records, examples, stop, emit))
+
+
+def score(task: Task, records: Records, examples: Examples, predictions: Sequence[Any]) -> Scores:
+    """Scores of what was predicted of a split. Raises UserError for numbers that are not finite."""
+    scores = task.score(records, examples, predictions)
     if broken := [name for name, value in scores.values.items() if not math.isfinite(value)]:
         raise UserError(
             "loss_not_finite",

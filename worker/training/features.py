@@ -29,7 +29,8 @@ TOKENS_PER_BATCH = 4096
 class Site:
     """Where a run is about to start: the model is on its device, and `splits()` are what it will see again and again.
 
-    `directory` may be written to, and goes with the run.
+    The first of them is what it trains on. `directory` may be written to, and goes with the run. `resumed`: the weights
+    are about to be a checkpoint's.
     """
 
     task: Task
@@ -38,6 +39,7 @@ class Site:
     splits: Callable[[], Sequence[Examples]]
     device: torch.device
     directory: Path
+    resumed: bool
 
 
 @dataclass

@@ -6,17 +6,21 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.catalog.plan import TrainingPlan
+from app.catalog.preprocessing import Preprocessing
+from app.catalog.tasks import TASKS
 from worker.protocol import Event
 from worker.training.data import Records, read_records
 from worker.training.encoder import BaseModelFiles
+from worker.training.preprocessing import apply
 
 
 @dataclass(frozen=True)
 class Materials:
     """A run's further files and models.
 
-    `target` are unlabelled texts of the domain (field `text`); `files` and `models` go by `method.option`. `kept` is
-    the folder of what methods left in the checkpoint that the run goes on from.
+    `target` are unlabelled texts of the domain (field `text`), cleaned by the job's `preprocessing`; `files`, which are
+    not, and `models` go by `method.option`. `kept` is the folder of what methods left in the checkpoint that the run
+    goes on from.
     """
 
     base: BaseModelFiles
@@ -25,6 +29,7 @@ class Materials:
     target: tuple[Records, ...]
     files: Mapping[str, Records]
     models: Mapping[str, Path]
+    preprocessing: Preprocessing
     kept: Path | None
     stop: threading.Event
     emit: Callable[[Event], None]
@@ -50,13 +55,18 @@ def read_materials(
     emit: Callable[[Event], None],
 ) -> Materials:
     """Those of a plan, from its run directory."""
+    texts = TASKS["fill-mask"]
     return Materials(
         base=base,
         max_length=max_length,
         seed=plan.seed,
-        target=tuple(read_records("target", file, run_dir) for file in plan.target),
+        target=tuple(
+            apply(plan.preprocessing, read_records("target", file, run_dir), texts, texts.variants[0])
+            for file in plan.target
+        ),
         files={key: read_records(key, file, run_dir) for key, file in plan.method_files.items()},
         models={key: run_dir / path for key, path in plan.method_models.items()},
+        preprocessing=plan.preprocessing,
         kept=kept,
         stop=stop,
         emit=emit,

@@ -8,9 +8,9 @@ from typing import Any
 import torch
 from transformers import PreTrainedModel
 
-from worker.protocol import Checkpoint, Event
+from worker.protocol import Checkpoint, Event, checkpoint_name
 from worker.training import checkpoint
-from worker.training.adaptation import Adaptation
+from worker.training.adaptation import MODULES, Adaptation
 from worker.training.checkpoint import Snapshot, TrainState
 from worker.training.device import generator_state, restore_generators
 from worker.training.encoder import BaseModelFiles
@@ -28,11 +28,13 @@ class Store:
     directory: Path
     run_dir: Path
     identity: dict[str, Any]
+    offset: int  # steps of the run before this stage
     base: BaseModelFiles
     task: Task
     max_length: int
     preprocessed: Preprocessed
     adaptation: Adaptation
+    keep: Callable[[Path], None]
     steps_per_epoch: int
     total_steps: int
     model: PreTrainedModel
@@ -56,13 +58,31 @@ class Store:
             | checkpoint.optimizer_tensors(self.adaptation.parameters(self.model), self.optimizer),
         )
         path, files = checkpoint.save(
-            self.directory, snapshot, lambda directory: self.write_model(directory, state), self.adaptation.keep
+            self.directory, snapshot, lambda directory: self.write_model(directory, state), self.keep
         )
         self.saved = (state.step, state.milestone)
         best = state.best is not None and state.best.step == state.step
+        self._tell(self.offset + state.step, path, files, _newest_metrics(state), best=best, pinned=False)
+        stay = {state.step} | ({state.best.step} if state.best else set[int]())
+        checkpoint.prune(self.directory, {self.offset + step for step in stay} | _needed(state))
+
+    def close(self, state: TrainState, following: TrainState, *, pinned: bool) -> None:
+        """The stage is over and the model has the weights it ends with: leave them for what comes next.
+
+        `following` is where the run stands then. `pinned`: it needs these weights to the end.
+        """
+        snapshot = Snapshot(following, self.identity, generators={}, loss_scale=None, tensors={})
+        path, files = checkpoint.save(
+            self.directory, snapshot, lambda directory: self.write_model(directory, state), self.keep
+        )
+        self._tell(following.offset, path, files, _newest_metrics(state), best=False, pinned=pinned)
+        checkpoint.prune(self.directory, {following.offset} | _needed(following))
+
+    def _tell(
+        self, step: int, path: Path, files: dict[str, int], metrics: dict[str, float], *, best: bool, pinned: bool
+    ) -> None:
         relative = str(path.relative_to(self.run_dir))
-        self.emit(Checkpoint(state.step, relative, f"{relative}/model", best, _newest_metrics(state), files))
-        checkpoint.prune(self.directory, {state.step} | ({state.best.step} if state.best else set()))
+        self.emit(Checkpoint(step, relative, f"{relative}/model", best, metrics, files, pinned))
 
     def restore(self, path: Path) -> TrainState:
         """Put model, optimizer and generators back where the checkpoint was written."""
@@ -71,12 +91,19 @@ class Store:
         before = snapshot.state.step - 1
         self.adaptation.start_step(self.model, Moment(before, self.total_steps, before / self.steps_per_epoch))
         self.adaptation.restore(self.model, path / "model", _under(METHOD, snapshot.tensors))
-        checkpoint.restore_optimizer(self.adaptation.parameters(self.model), self.optimizer, snapshot.tensors)
+        parameters = self.adaptation.parameters(self.model)
+        checkpoint.restore_optimizer(parameters, self.optimizer, snapshot.tensors, MODULES)
         if self.scaler is not None and snapshot.loss_scale is not None:
             self.scaler.load_state_dict(snapshot.loss_scale)
         restore_generators(snapshot.generators, _under(GENERATOR, snapshot.tensors))
         self.saved = (snapshot.state.step, snapshot.state.milestone)
         return snapshot.state
+
+    def load_evaluated(self, step: int) -> None:
+        """Put model and modules beside it back to what was evaluated at `step`, whose checkpoint is there."""
+        path = self.directory / checkpoint_name(self.offset + step)
+        self.adaptation.load(self.model, path / "model")
+        self.adaptation.load_modules(_under(METHOD, checkpoint.read_tensors(path, f"{METHOD}{MODULES}")))
 
     def write_model(self, directory: Path, state: TrainState) -> None:
         """A Transformers directory: weights, configuration, tokenizer, and what task and preprocessing add."""
@@ -95,6 +122,11 @@ class Store:
 
 def _under(prefix: str, tensors: Mapping[str, torch.Tensor]) -> dict[str, torch.Tensor]:
     return {name.removeprefix(prefix): tensor for name, tensor in tensors.items() if name.startswith(prefix)}
+
+
+def _needed(state: TrainState) -> set[int]:
+    """Steps of the run whose weights are needed to its end."""
+    return {ended["weights_at"] for ended in state.finished.values() if ended["weights_at"] is not None}
 
 
 def _newest_metrics(state: TrainState) -> dict[str, float]:

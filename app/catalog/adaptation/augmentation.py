@@ -14,15 +14,27 @@ from pydantic import (
     model_validator,
 )
 
-from app.catalog.adaptation.spec import MethodOptions, MethodSpec, NeededFile, NeededModel
-from app.catalog.translation import Language
+from app.catalog.adaptation.spec import (
+    CONTROL,
+    FileId,
+    JobFacts,
+    MethodOptions,
+    MethodSpec,
+    ModelId,
+    NeededFile,
+    NeededModel,
+)
+from app.catalog.fill_mask import FILL_MASK
+from app.catalog.model_types import MASKED_LANGUAGE_MODELS
+from app.catalog.token_classification import TOKEN_CLASSIFICATION
+from app.catalog.translation import TRANSLATION, Language
 
 Rate = Annotated[StrictFloat, Field(gt=0, le=1)]
-Id = Annotated[str, StringConstraints(min_length=1, max_length=256)]
+ColumnName = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 ProtectedWord = Annotated[str, StringConstraints(min_length=1, max_length=64, pattern=r"^\S+$")]
 SHARE_OF_WORDS = "Share of a text's words that change, at least one of them."
 # A lexicon is read as pairs of texts: a word, and what may stand in its place.
-LEXICON = {"type": "translation"}
+LEXICON = {"type": TRANSLATION.name}
 
 
 class Operation(BaseModel):
@@ -70,7 +82,7 @@ class ContextualSubstitution(Operation):
     top_k: Annotated[StrictInt, Field(ge=1, le=1000)] = Field(
         default=10, description="Words are drawn from so many of the likeliest, in proportion to their probability."
     )
-    model: Id | None = Field(
+    model: ModelId | None = Field(
         default=None,
         description="A model with a head for masked tokens, say one that a job of `fill-mask` made. Left out: the base "
         "model, which must have one.",
@@ -80,7 +92,7 @@ class ContextualSubstitution(Operation):
 class TranslationModel(Operation):
     """A model that translates. One that a job of this service made knows its languages and its prefix itself."""
 
-    model: Id = Field(description="Id of the model.")
+    model: ModelId = Field(description="Id of the model.")
     source_language: Language | None = Field(default=None, description="As in the options of translation.")
     target_language: Language | None = Field(default=None, description="As in the options of translation.")
     source_prefix: Annotated[str, Field(max_length=1000)] = Field(
@@ -140,13 +152,13 @@ class AugmentationOptions(MethodOptions):
         description="Changed copies a record. Those equal to another training record are left out and counted. Wei & "
         "Zou 2019 advise 16 for 500 records and 4 for 5,000 and more.",
     )
-    lexicon_file: Id | None = Field(
+    lexicon_file: FileId | None = Field(
         default=None,
         description="File of synonyms for `synonym` and `insertion`: JSONL, CSV or TSV, one pair a row, a word (or "
         "words) in `source` and what may stand in its place in `target`. Left out: WordNet, where NLTK has its data on "
         "the worker.",
     )
-    lexicon_columns: dict[Literal["source", "target"], Id] = Field(
+    lexicon_columns: dict[Literal["source", "target"], ColumnName] = Field(
         default={}, description="Its columns, where they have other names."
     )
     language: Literal["auto", "en", "zh"] = Field(
@@ -158,11 +170,7 @@ class AugmentationOptions(MethodOptions):
     protected_words: list[ProtectedWord] = Field(
         default=[], max_length=10_000, description="Further words that stay, whatever their case: terms of the domain."
     )
-    control: StrictBool = Field(
-        default=True,
-        description="Train a second model with the same budget and without this method, and report whether the method "
-        "helped. Takes as long again.",
-    )
+    control: StrictBool = Field(default=True, description=CONTROL)
 
     @model_validator(mode="after")
     def _lexicon_is_read(self) -> Self:
@@ -200,15 +208,32 @@ def needed_models(options: AugmentationOptions) -> tuple[NeededModel, ...]:
     for number, operation in enumerate(options.operations):
         named: dict[str, tuple[str, str]] = {}
         if isinstance(operation, ContextualSubstitution) and operation.model is not None:
-            named = {"model": (operation.model, "fill-mask")}
+            named = {"model": (operation.model, FILL_MASK.name)}
         elif isinstance(operation, BackTranslation):
             named = {
-                "to.model": (operation.to.model, "translation"),
-                "back.model": (operation.back.model, "translation"),
+                "to.model": (operation.to.model, TRANSLATION.name),
+                "back.model": (operation.back.model, TRANSLATION.name),
             }
         for option, (model_id, task) in named.items():
             found.append(NeededModel(f"augmentation.{model_key(number, option)}", model_id, task))
     return tuple(found)
+
+
+def misfit(options: AugmentationOptions, facts: JobFacts) -> str | None:
+    """What an operation cannot do for a job."""
+    for number, operation in enumerate(options.operations):
+        if isinstance(operation, MentionReplacement) and facts.task not in (None, TOKEN_CLASSIFICATION.name):
+            return (
+                f"exchanges entities in operations[{number}] (mention_replacement), and records of {facts.task} have "
+                f"no tagged words. Leave the operation out; it is for {TOKEN_CLASSIFICATION.name}."
+            )
+        own = isinstance(operation, ContextualSubstitution) and operation.model is None
+        if own and facts.model_type is not None and facts.model_type not in MASKED_LANGUAGE_MODELS:
+            return (
+                f"fills masks in operations[{number}] (contextual) with the base model, which is of type "
+                f"{facts.model_type!r} and cannot. Name a model there that was fine-tuned for {FILL_MASK.name}."
+            )
+    return None
 
 
 AUGMENTATION = MethodSpec(
@@ -217,7 +242,9 @@ AUGMENTATION = MethodSpec(
     options=AugmentationOptions,
     impl="worker.methods.augmentation:Augmentation",
     tasks=("text-classification", "token-classification", "question-answering", "translation", "summarization"),
+    why_tasks="a language model learns the very text, and would learn the changes",
     files=needed_files,
     models=needed_models,
+    misfit=misfit,
     example={"operations": [{"type": "swap"}, {"type": "deletion", "rate": 0.1}], "copies": 4},
 )

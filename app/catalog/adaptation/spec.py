@@ -2,11 +2,18 @@
 
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
-from typing import Any
+from typing import Annotated, Any
 
-from pydantic import BaseModel, ConfigDict, Field, StrictBool
+from pydantic import BaseModel, ConfigDict, Field, StrictBool, StringConstraints
 
 ALL_TASKS = "*"
+CONTROL = (
+    "Train a second model with the same budget and without this method, and report whether the method helped. Takes as "
+    "long again."
+)
+# Ids in options; what they stand for is named by an entry's `files` and `models` and looked up from there.
+FileId = Annotated[str, StringConstraints(pattern=r"^file-[0-9a-f]{1,64}$")]
+ModelId = Annotated[str, StringConstraints(min_length=1, max_length=256)]
 
 
 class MethodOptions(BaseModel):
@@ -14,11 +21,7 @@ class MethodOptions(BaseModel):
 
     model_config = ConfigDict(extra="forbid", frozen=True, allow_inf_nan=False)
 
-    control: StrictBool = Field(
-        default=False,
-        description="Train a second model with the same budget and without this method, and report whether the method "
-        "helped. Takes as long again.",
-    )
+    control: StrictBool = Field(default=False, description=CONTROL)
 
 
 @dataclass(frozen=True)
@@ -26,7 +29,8 @@ class NeededFile:
     """A file that a method reads beside the job's own three.
 
     `key` is where the options name it, `method.option` or `method.option.0`; errors call it `adaptation.<key>`. It is
-    read as records of `task`, with `columns` mapped.
+    read as records of `task`, with `columns` mapped; without any, with those it was uploaded with. A `task` without a
+    `type` is not known yet: such a file is asked for once it is.
     """
 
     key: str
@@ -44,6 +48,17 @@ class NeededModel:
     task: str
 
 
+@dataclass(frozen=True)
+class JobFacts:
+    """What is known of a job when it is created: its base model's type and its task, if they are, and its number of
+    target files.
+    """
+
+    model_type: str | None
+    target_files: int
+    task: str | None = None
+
+
 def no_files(options: Any, task: Mapping[str, Any]) -> tuple[NeededFile, ...]:
     """What a method without files needs."""
     return ()
@@ -54,13 +69,27 @@ def no_models(options: Any) -> tuple[NeededModel, ...]:
     return ()
 
 
+def no_columns(options: Any) -> tuple[str, ...]:
+    """What a method that reads no further column keeps."""
+    return ()
+
+
+def no_misfit(options: Any, facts: JobFacts) -> str | None:
+    """What a method that any job can have says against a job."""
+    return None
+
+
 @dataclass(frozen=True)
 class MethodSpec:
-    """A method: its options and the tasks it serves; `impl` names its class.
+    """A method: its options and the tasks it serves, for a method of few `why_tasks` says why; `impl` names its class.
 
     `conflicts` are the methods that it makes no sense together with, and why; one side names a pair. `example` are
     options that a job could give. `files` and `models` tell from options, and the job's task, what else is to be
-    fetched. `needs_target`: it makes no sense without the job's `target_files`.
+    fetched, the same keys whatever the task; of the task, what is told from the training file is missing at first,
+    `type` included. `extras` are columns of the training file that it reads besides the task's fields: they are kept as
+    `records.extra(column)`. `needs_target`: it makes no sense without the job's `target_files`. `misfit` says why a
+    job cannot have the method with these options, and what to change, in words that can follow "adaptation.<name> ";
+    None if it can.
     """
 
     name: str
@@ -68,12 +97,22 @@ class MethodSpec:
     options: type[MethodOptions]
     impl: str
     tasks: tuple[str, ...] = (ALL_TASKS,)
+    why_tasks: str = ""
     conflicts: Mapping[str, str] = field(default_factory=dict[str, str])
     example: Mapping[str, Any] = field(default_factory=dict[str, Any])
     files: Callable[[Any, Mapping[str, Any]], tuple[NeededFile, ...]] = no_files
     models: Callable[[Any], tuple[NeededModel, ...]] = no_models
+    extras: Callable[[Any], tuple[str, ...]] = no_columns
     needs_target: bool = False
+    misfit: Callable[[Any, JobFacts], str | None] = no_misfit
 
     def serves(self, task: str) -> bool:
         """Whether jobs of this task can ask for it."""
         return ALL_TASKS in self.tasks or task in self.tasks
+
+    def refusal(self, task: str) -> str | None:
+        """Why jobs of this task cannot ask for it; None where they can."""
+        if self.serves(task):
+            return None
+        why = f": {self.why_tasks}" if self.why_tasks else ""
+        return f"{self.name} is not for {task}{why}. It is for {', '.join(self.tasks)}."

@@ -1,0 +1,59 @@
+"""The catalogue entry of training whose features tell source and target domain apart as little as they can."""
+
+from typing import Annotated, Literal
+
+from pydantic import Field, StrictBool, StrictFloat, StrictInt
+
+from app.catalog.adaptation.spec import CONTROL, MethodOptions, MethodSpec
+
+
+class DomainAdversarialOptions(MethodOptions):
+    """`adaptation.domain_adversarial` of a job."""
+
+    loss: Literal["dann", "mmd", "coral"] = Field(
+        default="dann",
+        description="What draws the features of both domains together. `dann`: a discriminator that learns to tell "
+        "them apart, and whose gradient reaches the model reversed (Ganin et al. 2016). `mmd`: the maximum mean "
+        "discrepancy of five Gaussian kernels, whose variances are the mean squared distance of a batch's features "
+        "times 1/4, 1/2, 1, 2 and 4 (Long et al. 2015). `coral`: the distance of their covariances (Sun & Saenko "
+        "2016), which is small by itself: weights from 100 to 10000 are usual.",
+    )
+    weight: Annotated[StrictFloat, Field(gt=0, le=1_000_000)] = Field(
+        default=1.0, description="Weight beside the task's loss; with `dann` on the reversed gradient alone."
+    )
+    schedule: Literal["rising", "constant"] = Field(
+        default="rising",
+        description="`rising`: the weight is multiplied by 2 / (1 + exp(-10 p)) - 1, p from 0 to 1 being the share of "
+        "the steps that is done, so that the discriminator learns first (Ganin et al. 2016). `constant`: it is not.",
+    )
+    features: Literal["mean", "first"] = Field(
+        default="mean",
+        description="What stands for a text: the mean of its tokens' last states, or the state of the first token "
+        "alone, which says little where texts are read from left to right only.",
+    )
+    hidden_size: Annotated[StrictInt, Field(ge=1, le=4096)] = Field(
+        default=128, description="Units in the discriminator's one hidden layer; of no matter to `mmd` and `coral`."
+    )
+    domain_field: Annotated[str, Field(min_length=1, max_length=256)] | None = Field(
+        default=None,
+        description="Column of the training file that names the domain of each record, where it has several: the "
+        "discriminator then tells each of them and the target apart; `mmd` and `coral` are the mean over domains.",
+    )
+    control: StrictBool = Field(default=True, description=CONTROL)
+
+
+def _columns(options: DomainAdversarialOptions) -> tuple[str, ...]:
+    return () if options.domain_field is None else (options.domain_field,)
+
+
+DOMAIN_ADVERSARIAL = MethodSpec(
+    name="domain_adversarial",
+    title="Features that are alike in training texts and unlabelled target texts: DANN, MMD or CORAL",
+    options=DomainAdversarialOptions,
+    impl="worker.methods.domain_adversarial:DomainAdversarial",
+    tasks=("text-classification", "token-classification", "question-answering", "translation", "summarization"),
+    why_tasks="language models learn from any text, so train on the target texts themselves",
+    extras=_columns,
+    needs_target=True,
+    example={"loss": "dann", "weight": 1.0},
+)

@@ -127,4 +127,4 @@ def is_migrated(session: Session) -> bool:
     return session.scalar(text("SELECT version_num FROM alembic_version")) == SCHEMA_VERSION
 
 
-SCHEMA_VERSION = "0010"
+SCHEMA_VERSION = "0011"

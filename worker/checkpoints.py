@@ -12,7 +12,7 @@ from sqlalchemy import delete, select
 from sqlalchemy.orm import Session
 
 from app.db import transaction
-from app.jobs import events, leases, service
+from app.jobs import events, leases, use
 from app.jobs.events import Event
 from app.registry import models
 from app.registry.models import PublishedFile, checkpoint_id
@@ -47,7 +47,7 @@ class CheckpointPusher:
     """Pushes checkpoints from a thread of its own, each behind everything that was said before it.
 
     A run that goes on from a checkpoint never says again what led there, so that has to be stored first.
-    Where the store is slower than training, a checkpoint that is neither the newest nor the best is skipped.
+    Where the store is slower than training, a checkpoint that is neither the newest nor the best nor pinned is skipped.
     """
 
     def __init__(self, context: WorkerContext, job: Job, run_dir: Path, heartbeat: Heartbeat, relay: Relay) -> None:
@@ -77,7 +77,7 @@ class CheckpointPusher:
                 raise
             return
         with self._changed:
-            superseded = [item for item in self._waiting if said.best or not item.said.best]
+            superseded = [item for item in self._waiting if not item.said.pinned and (said.best or not item.said.best)]
             self._waiting = [item for item in self._waiting if item not in superseded]
             self._waiting.append(_Waiting(said, aside, self._relay.added))
             self._changed.notify()
@@ -141,6 +141,7 @@ class CheckpointPusher:
             job_id=job.id,
             step=said.step,
             best=said.best,
+            pinned=said.pinned,
             metrics={"step": said.step, **said.metrics},
             model_id=model_id,
         )
@@ -167,14 +168,17 @@ class CheckpointPusher:
 
 
 def _prune(session: Session, job_id: str, keep: int) -> None:
-    """Keep the best, the newest, and as many further new ones as the setting says; never a model that a job needs."""
+    """Keep the best, the newest, the pinned, and as many further new ones as the setting says.
+
+    Never a model that a job needs.
+    """
     rows = session.scalars(select(Checkpoint).where(Checkpoint.job_id == job_id).order_by(Checkpoint.step.desc())).all()
     kept = [row for row in rows if row.best] + [row for row in rows if not row.best]
     kept_ids = {row.id for row in (*rows[:1], *kept[:keep])}
-    surplus = [row for row in rows if row.id not in kept_ids]
+    surplus = [row for row in rows if row.id not in kept_ids and not row.pinned]
     # A job that is being created on one of them comes first or not at all.
     session.execute(select(Model.id).where(Model.id.in_([row.model_id for row in surplus])).with_for_update())
-    forget(session, [row for row in surplus if not service.unfinished_jobs_of_model(session, row.model_id)])
+    forget(session, [row for row in surplus if not use.unfinished_jobs_of_model(session, row.model_id)])
 
 
 def forget(session: Session, checkpoints: Sequence[Checkpoint]) -> None:
@@ -188,12 +192,12 @@ def forget(session: Session, checkpoints: Sequence[Checkpoint]) -> None:
 
 
 def restore(context: WorkerContext, job: Job, run_dir: Path) -> str | None:
-    """Bring back the job's last checkpoint, and its best; returns the last one's path in the run directory."""
+    """Bring back the job's last checkpoint, its best and the pinned; returns the last one's path in `run_dir`."""
     with transaction(context.sessions) as session:
         rows = session.scalars(
             select(Checkpoint).where(Checkpoint.job_id == job.id).order_by(Checkpoint.step.desc())
         ).all()
-        wanted = [row for row in rows if row.best or row is rows[0]]
+        wanted = [row for row in rows if row.best or row.pinned or row is rows[0]]
         stored = [(row, models.files(session, row.id)) for row in wanted]
     for row, files in stored:
         for file in files:

@@ -40,9 +40,13 @@ class Started:
     resumed_from_step: int | None
 
 
+# Of a run, beside the training of the job's task. Steps count from the first stage of a run on.
+StageName = Literal["continued_pretraining", "meta_learning", "control"]
+
+
 @dataclass(frozen=True)
 class Progress:
-    """Where training stands. `eta_s` counts seconds to the end, evaluation included."""
+    """Where training stands, in which stage. `eta_s` counts seconds to the end, evaluation included."""
 
     type: ClassVar[str] = "progress"
     step: int
@@ -51,6 +55,7 @@ class Progress:
     examples_per_second: float
     eta_s: float | None
     trained_tokens: int
+    stage: StageName | None = None
 
 
 @dataclass(frozen=True)
@@ -65,9 +70,6 @@ class Phase:
     done: int
     total: int
     eta_s: float | None = None
-
-
-StageName = Literal["continued_pretraining", "meta_learning", "control"]
 
 
 @dataclass(frozen=True)

@@ -73,8 +73,8 @@ class Relay:
                         data={"hyperparameters": said.hyperparameters, "total_steps": said.total_steps},
                     )
                 )
-            case protocol.Metrics(split, step, epoch, values):
-                self._put(*(MetricPoint(split, name, step, epoch, value) for name, value in values.items()))
+            case protocol.Metrics(split, step, epoch, values, stage):
+                self._put(*(MetricPoint(split, name, step, epoch, value, stage) for name, value in values.items()))
                 if split != "train" or step >= self._next_train_event:
                     self._next_train_event = step + (self._total_steps or 0) / TRAIN_EVENTS
                     self.tell(Event(self._sentence(said), type="metrics", data=_metrics_data(said)))
@@ -85,6 +85,7 @@ class Relay:
                     "epoch": said.epoch,
                     "examples_per_second": said.examples_per_second,
                     "trained_tokens": said.trained_tokens,
+                    **_stage(said),
                 }
                 self._heartbeat.show(leases.Progress(self._progress, said.eta_s))
             case protocol.Phase(name, done, total) if self._job.kind == "evaluation":
@@ -105,10 +106,10 @@ class Relay:
 
     def _sentence(self, said: protocol.Metrics) -> str:
         of = f"/{self._total_steps}" if self._total_steps else ""
-        shown = ", ".join(
-            f"{said.split} {name}={value:.4g}" for name, value in said.values.items() if name in self._told_metrics
-        )
-        return f"Step {said.step}{of}: {shown}"
+        told = self._told_metrics | ({"perplexity"} if said.stage == "continued_pretraining" else set())
+        shown = ", ".join(f"{said.split} {name}={value:.4g}" for name, value in said.values.items() if name in told)
+        stage = f" ({said.stage.replace('_', ' ')})" if said.stage else ""
+        return f"Step {said.step}{of}{stage}: {shown}"
 
     @property
     def added(self) -> int:
@@ -188,4 +189,8 @@ def _metrics_data(said: protocol.Metrics) -> dict[str, Any]:
     """OpenAI's names (`train_loss`, `valid_loss`) beside ours."""
     prefix = {"train": "train", "validation": "valid", "test": "test"}[said.split]
     named = {f"{prefix}_{name}": value for name, value in said.values.items()}
-    return {"step": said.step, "epoch": said.epoch, "split": said.split, **named}
+    return {"step": said.step, "epoch": said.epoch, "split": said.split, **_stage(said), **named}
+
+
+def _stage(said: protocol.Metrics | protocol.Progress) -> dict[str, Any]:
+    return {} if said.stage is None else {"stage": said.stage}

@@ -5,6 +5,7 @@ import itertools
 import re
 from collections.abc import Callable, Iterator
 from dataclasses import dataclass, field
+from typing import Literal
 from urllib.parse import quote
 
 from starlette.requests import Request
@@ -18,7 +19,10 @@ ONE_RANGE = re.compile(r"bytes=(\d{0,40})-(\d{0,40})", re.IGNORECASE | re.ASCII)
 
 @dataclass(frozen=True)
 class Download:
-    """Something to download: `read(start, stop)` yields its bytes, `etag` changes whenever they do."""
+    """Something to download: `read(start, stop)` yields its bytes, `etag` changes whenever they do.
+
+    A browser saves it, or shows it where it is `inline`.
+    """
 
     filename: str
     size: int
@@ -26,6 +30,7 @@ class Download:
     read: Callable[[int, int], Iterator[bytes]]
     media_type: str = "application/octet-stream"
     headers: dict[str, str] = field(default_factory=dict[str, str])
+    shown: Literal["attachment", "inline"] = "attachment"
 
 
 def content_hash_headers(sha256: str) -> dict[str, str]:
@@ -41,7 +46,7 @@ def serve(request: Request, download: Download) -> Response:
         **download.headers,
         "etag": etag,
         "accept-ranges": "bytes",
-        "content-disposition": disposition(download.filename),
+        "content-disposition": disposition(download.filename, download.shown),
         "x-content-type-options": "nosniff",
     }
     if _matches(request.headers.get("if-none-match"), etag):
@@ -84,8 +89,8 @@ def _matches(header: str | None, etag: str) -> bool:
     return "*" in tags or etag in tags
 
 
-def disposition(filename: str) -> str:
-    """`attachment` with the name in ASCII and in UTF-8 (RFC 6266)."""
+def disposition(filename: str, shown: Literal["attachment", "inline"] = "attachment") -> str:
+    """`attachment` or `inline` with the name in ASCII and in UTF-8 (RFC 6266)."""
     plain = re.sub(r'[^\x20-\x7e]|["\\%]', "_", filename)
     encoded = f"; filename*=UTF-8''{quote(filename, safe='')}" if plain != filename else ""
-    return f'attachment; filename="{plain}"{encoded}'
+    return f'{shown}; filename="{plain}"{encoded}'

@@ -1,19 +1,28 @@
 """`/v1/fine_tuning/jobs`."""
 
+from functools import partial
 from typing import Annotated
 
 from fastapi import APIRouter, Query
+from starlette.requests import Request
 from starlette.responses import Response
 
+from app.api.byte_ranges import Download, content_hash_headers, serve
 from app.api.deps import AccessDep
 from app.api.event_stream import STREAM_RESPONSES
 from app.api.idempotency import OnceDep
+from app.api.media_types import preferred
 from app.api.opened_streams import LastEventId, open_stream
 from app.api.schemas.base import errors
 from app.api.schemas.job_objects import CheckpointList, EventList, EventObject, JobList, JobObject, MetricObject
 from app.api.schemas.jobs import EventsQuery, JobCreate, JobListQuery, PageQuery
-from app.jobs import events, service
+from app.jobs import domain_reports, events, service
+from app.jobs.domain_reports import Format
 from app.queue import CONTROL_QUEUE, TRAINING_QUEUE
+
+HTML, JSON = "text/html", "application/json"
+# A report is a page of texts and drawings that come with it: it loads nothing and runs nothing.
+PAGE_POLICY = "default-src 'none'; style-src 'unsafe-inline'; img-src data:; sandbox"
 
 router = APIRouter(prefix="/v1/fine_tuning/jobs", tags=["Fine-tuning"])
 
@@ -126,3 +135,38 @@ def list_metrics(
         job = service.get(session, caller, job_id)
         metrics = events.metrics(session, job.id, name)
     return [MetricObject.of(metric) for metric in metrics]
+
+
+@router.get(
+    "/{job_id}/report",
+    responses=errors(404, 409, 416)
+    | {200: {"content": {JSON: {"schema": {"type": "object"}}, HTML: {"schema": {"type": "string"}}}}},
+    response_class=Response,
+    summary="Read a job's domain report",
+)
+@router.head("/{job_id}/report", include_in_schema=False)
+def job_report(
+    job_id: str,
+    request: Request,
+    access: AccessDep,
+    format: Annotated[  # noqa: A002 (the query parameter's name)
+        Format | None, Query(description="`json` or `html`, whatever the `Accept` header says.")
+    ] = None,
+) -> Response:
+    """Whether adaptation helped: how far the domains are apart, before and after, and scores with and without it.
+
+    Made for jobs with `target_files` or with an entry in `adaptation`, when they have succeeded. JSON, or for
+    `Accept: text/html` a page with drawings that needs nothing else. Both lie with the model as well, as
+    `domain_report.json` and `domain_report.html`.
+    """
+    accepted = preferred(request.headers.get("accept"), JSON, HTML)
+    form: Format = format or ("html" if accepted == HTML else "json")
+    with access.read() as (session, caller):
+        file = domain_reports.find(session, caller, job_id, form)
+    read = partial(access.state.blobs.read, file.blob_id)
+    headers = content_hash_headers(file.sha256) | {"vary": "accept"}
+    if form == "html":
+        headers["content-security-policy"] = PAGE_POLICY
+    media_type = HTML if form == "html" else JSON
+    name = f"{job_id}-{file.path}"
+    return serve(request, Download(name, file.bytes, file.sha256, read, media_type, headers, shown="inline"))

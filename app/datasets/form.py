@@ -103,6 +103,14 @@ def _fitting(
     return None
 
 
+def is_read_as_texts(task: str | None, asked: Mapping[str, str], columns: Sequence[str]) -> bool:
+    """Whether a file is read for a task whose records are texts and nothing else, and has them in a column."""
+    return task is not None and any(
+        [field.type for field in variant.required] == ["text"] and can_map(variant, asked, columns)
+        for variant in TASKS[task].variants
+    )
+
+
 def is_evidently(kind: FieldType, values: Sequence[Any]) -> bool:
     """Whether values in a file are of a type beyond doubt; without any value, each type is as good."""
     known = [value for value in values if value is not MISSING and value is not None and value != ""]

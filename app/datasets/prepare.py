@@ -11,7 +11,7 @@ from app.catalog.task_spec import Variant
 from app.datasets.canonical import Writing, write_records
 from app.datasets.detection import Detected, detect, wrong_task
 from app.datasets.errors import UnreadableFileError, data_error
-from app.datasets.form import Form, Sample, find_form
+from app.datasets.form import Form, Sample, find_form, is_read_as_texts
 from app.datasets.formats import READERS
 from app.datasets.formats.conll import ConllColumns
 from app.datasets.formats.csv import DelimitedText
@@ -200,6 +200,8 @@ def _layout(
     """The shape that the records have, where it is not one column a field; one of another task is a problem."""
     for layout in LAYOUTS:
         told = layout.task in (plan.task, detected.task)
+        if not told and is_read_as_texts(plan.task, plan.columns, columns):
+            continue  # whatever stands beside the texts
         if layout.recognise(columns, plan.columns, sample, told):
             if plan.task not in (None, layout.task):
                 problems.add(wrong_task(f"the records are written as {layout.name}", layout.task, plan.task))

@@ -1,4 +1,4 @@
-"""Find a file of a project."""
+"""Find a file of a project, and see whether it can be one of a job's."""
 
 from sqlalchemy import select
 from sqlalchemy.orm import Session
@@ -20,3 +20,10 @@ def get_file(
         error = not_found("file", file_id, param)
         raise AppError(status, error.code, error.message, param)
     return file
+
+
+def check_purpose(file: File, param: str) -> None:
+    """Raises AppError 400 for a file that is no data set."""
+    if file.purpose not in ("fine-tune", "evals", "user_data"):
+        message = f"{param} {file.id} was uploaded with purpose {file.purpose!r}; upload it with purpose 'fine-tune'."
+        raise AppError(400, "wrong_purpose", message, param)

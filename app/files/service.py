@@ -11,7 +11,7 @@ from sqlalchemy.orm import Session
 
 from app.errors import AppError, not_found
 from app.files.lookup import get_file
-from app.jobs import preparations, service
+from app.jobs import preparations, service, use
 from app.jobs.preparations import Reading
 from app.projects import Caller
 from app.registry import models
@@ -113,6 +113,7 @@ def report(session: Session, caller: Caller, file_id: str, *, job_id: str | None
             job.training_file: job.training_preparation,
             job.validation_file: job.validation_preparation,
             job.test_file: job.test_preparation,
+            **{item.file_id: item.preparation_id for item in job.inputs if item.file_id},
         }
         if file_id not in used:
             raise AppError(400, "file_not_in_job", f"Job {job_id} does not use file {file_id}.", "job")
@@ -126,7 +127,7 @@ def delete(session: Session, caller: Caller, file_id: str) -> File:
     session.refresh(file, with_for_update=True)
     if file.deleted_at is not None:
         raise not_found("file", file_id)
-    users = service.unfinished_jobs_of_file(session, file)
+    users = use.unfinished_jobs_of_file(session, file)
     if users:
         raise AppError(
             409,
@@ -151,13 +152,13 @@ def remove_expired(session: Session) -> list[str]:
     """Delete some files past their `expires_at` that no unfinished job needs; returns their ids."""
     expired = session.scalars(
         select(File)
-        .where(File.expires_at < func.now(), File.deleted_at.is_(None), ~service.has_unfinished_jobs())
+        .where(File.expires_at < func.now(), File.deleted_at.is_(None), ~use.has_unfinished_jobs())
         .order_by(File.expires_at)
         .with_for_update(skip_locked=True)
         .limit(REMOVED_AT_ONCE)
     ).all()
     # Asked again behind the lock: a job may have been created on the file in between.
-    removed = [file for file in expired if not service.unfinished_jobs_of_file(session, file)]
+    removed = [file for file in expired if not use.unfinished_jobs_of_file(session, file)]
     for file in removed:
         remove(session, file)
     return [file.id for file in removed]

@@ -9,7 +9,7 @@ from sqlalchemy.orm import Session
 
 from app.catalog.tasks import TASKS
 from app.errors import AppError
-from app.files.lookup import get_file
+from app.files.lookup import check_purpose, get_file
 from app.jobs import columns as task_columns
 from app.jobs import events, preparations, service, validation
 from app.jobs.events import Event
@@ -54,7 +54,7 @@ def create(session: Session, caller: Caller, new: NewEvaluation, settings: Setti
     Raises AppError 400 for what does not exist or does not fit, 409 for a model that is still being checked.
     """
     file = get_file(session, caller.project_id, new.file, param="file", status=400, lock=True)
-    service.check_purpose(file, "file")
+    check_purpose(file, "file")
     model = models.get_base(session, caller.project_id, new.model, None, hub=settings.hub == "on")
     training = _training(session, model)
     if training is not None:

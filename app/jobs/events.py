@@ -34,6 +34,7 @@ class MetricPoint:
     step: int
     epoch: float
     value: float
+    stage: str | None = None  # none: the training of the job's task
 
 
 def append(session: Session, job_id: str, events: Sequence[Event]) -> None:
@@ -61,10 +62,11 @@ def append(session: Session, job_id: str, events: Sequence[Event]) -> None:
 def record_metrics(session: Session, job_id: str, points: Sequence[MetricPoint]) -> None:
     """Store numbers; a step that is trained again after a resume overwrites its own."""
     if points:
-        unique = {(point.split, point.name, point.step): point for point in points}
+        unique = {(point.stage, point.split, point.name, point.step): point for point in points}
         rows = [
             {
                 "job_id": job_id,
+                "stage": point.stage,
                 "split": point.split,
                 "name": point.name,
                 "step": point.step,
@@ -76,7 +78,7 @@ def record_metrics(session: Session, job_id: str, points: Sequence[MetricPoint])
         statement = insert(JobMetric).values(rows)
         session.execute(
             statement.on_conflict_do_update(
-                index_elements=["job_id", "split", "name", "step"],
+                index_elements=["job_id", "stage", "split", "name", "step"],
                 set_={
                     "value": statement.excluded.value,
                     "epoch": statement.excluded.epoch,

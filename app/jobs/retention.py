@@ -2,10 +2,10 @@
 
 from datetime import timedelta
 
-from sqlalchemy import delete, exists, func, select
-from sqlalchemy.orm import Session, aliased
+from sqlalchemy import delete, func, select
+from sqlalchemy.orm import Session
 
-from app.jobs import service
+from app.jobs import use
 from app.registry import models
 from app.tables import TERMINAL_STATUSES, Checkpoint, Job, Model, StoredFile
 
@@ -17,18 +17,20 @@ def remove_checkpoints(session: Session, kept_for: timedelta) -> list[str]:
 
     One that an unfinished job starts from stays until that has ended. The model's row stays and says when it went.
     """
-    user = aliased(Job)
-    is_needed = exists().where(user.model == Checkpoint.model_id, user.status.not_in(TERMINAL_STATUSES))
     old = (
         select(Checkpoint.model_id)
         .join(Job, Job.id == Checkpoint.job_id)
-        .where(Job.status.in_(TERMINAL_STATUSES), Job.finished_at < func.now() - kept_for, ~is_needed)
+        .where(
+            Job.status.in_(TERMINAL_STATUSES),
+            Job.finished_at < func.now() - kept_for,
+            ~use.is_needed(Checkpoint.model_id),
+        )
         .order_by(Checkpoint.seq)
         .limit(REMOVED_AT_ONCE)
     )
     locked = session.scalars(select(Model).where(Model.id.in_(old)).with_for_update(skip_locked=True)).all()
     # Asked again behind the lock: a job may have been created on the model in between.
-    removed = [model for model in locked if not service.unfinished_jobs_of_model(session, model.id)]
+    removed = [model for model in locked if not use.unfinished_jobs_of_model(session, model.id)]
     for model in removed:
         models.delete(session, model, unfinished_jobs=())
     return [model.id for model in removed]

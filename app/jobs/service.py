@@ -1,21 +1,21 @@
 """What clients do with fine-tuning jobs: create, list, look at, cancel, pause, resume."""
 
 import secrets
-from collections.abc import Mapping
+from collections.abc import Mapping, Sequence
 from dataclasses import dataclass, field
 from datetime import datetime
 from typing import Any
 
-from sqlalchemy import ColumnElement, exists, func, select, update
-from sqlalchemy.orm import InstrumentedAttribute, Session
+from sqlalchemy import ColumnElement, func, select, update
+from sqlalchemy.orm import InstrumentedAttribute, Session, selectinload
 
 from app.catalog.hyperparameters import Hyperparameters
 from app.catalog.preprocessing import Preprocessing, misfit
 from app.catalog.tasks import TASKS
 from app.errors import AppError, not_found
-from app.files.lookup import get_file
+from app.files.lookup import check_purpose, get_file
 from app.jobs import columns as task_columns
-from app.jobs import events, preparations, registrations, validation
+from app.jobs import events, inputs, preparations, registrations, use, validation
 from app.jobs.events import Event
 from app.jobs.lifecycle import change, next_states
 from app.jobs.preparations import Reading
@@ -35,6 +35,7 @@ class NewJob:
     training_file: str
     validation_file: str | None = None
     test_file: str | None = None
+    target_files: Sequence[str] = ()
     suffix: str | None = None
     seed: int | None = None
     metadata: Mapping[str, str] = field(default_factory=dict[str, str])
@@ -67,6 +68,7 @@ def create(session: Session, caller: Caller, new: NewJob, settings: Settings) ->
     if preprocessing is not None and name:
         _refuse_misfits(task, preprocessing)
     group = preprocessing.split.group if preprocessing and preprocessing.split else None
+    extras = {*inputs.kept_columns(new.adaptation), *([group] if group is not None else [])}
     prepared = {
         param: preparations.ensure(
             session,
@@ -76,12 +78,13 @@ def create(session: Session, caller: Caller, new: NewJob, settings: Settings) ->
                 options,
                 columns or file.columns,
                 base.id,
-                (group,) if group is not None and param == "training_file" else (),
+                tuple(sorted(extras)) if param == "training_file" else (),
             ),
             max_attempts=settings.max_attempts,
         ).id
         for param, file in files.items()
     }
+    asked = inputs.Asked(caller.project_id, base, task, new.target_files, new.adaptation)
     job = Job(
         id=new_id("ftjob"),
         project_id=caller.project_id,
@@ -108,23 +111,18 @@ def create(session: Session, caller: Caller, new: NewJob, settings: Settings) ->
             "preprocessing": preprocessing.model_dump(mode="json") if preprocessing else None,
             "fine_tuned_model": models.fine_tuned_id(base.id, caller.project, new.suffix),
         },
+        inputs=inputs.find(session, asked, settings),
     )
     session.add(job)
     session.flush()
-    named = ", ".join(f"{param.removesuffix('_file')} file {file.id}" for param, file in files.items())
-    events.append(
-        session, job.id, [Event(f"Created fine-tuning job: {job.id}"), Event(f"Validating {named}", data=prepared)]
-    )
+    names = [f"{param.removesuffix('_file')} file {file.id}" for param, file in files.items()]
+    names += [f"{inputs.param_of(item.key)} {item.file_id}" for item in job.inputs if item.file_id]
+    prepared |= {inputs.param_of(item.key): item.preparation_id for item in job.inputs if item.preparation_id}
+    created = Event(f"Created fine-tuning job: {job.id}")
+    events.append(session, job.id, [created, Event(f"Validating {', '.join(names)}", data=prepared)])
     validation.advance(session)
     session.refresh(job)
     return job
-
-
-def check_purpose(file: File, param: str) -> None:
-    """Raises AppError 400 for a file that is no data set."""
-    if file.purpose not in ("fine-tune", "evals", "user_data"):
-        message = f"{param} {file.id} was uploaded with purpose {file.purpose!r}; upload it with purpose 'fine-tune'."
-        raise AppError(400, "wrong_purpose", message, param)
 
 
 def task_of(file: File) -> dict[str, Any]:
@@ -169,7 +167,11 @@ def page(
 
     `metadata` pairs must all be on the job; an empty mapping asks for jobs without any.
     """
-    query = select(Job).where(Job.project_id == caller.project_id, Job.kind == "fine_tuning")
+    query = (
+        select(Job)
+        .where(Job.project_id == caller.project_id, Job.kind == "fine_tuning")
+        .options(selectinload(Job.inputs))
+    )
     if metadata:
         query = query.where(Job.metadata_.contains(dict(metadata)))
     elif metadata is not None:
@@ -301,27 +303,6 @@ def checkpoints(
     return rows[:limit], len(rows) > limit
 
 
-def unfinished_jobs_of_file(session: Session, file: File) -> list[str]:
-    """Jobs and evaluations that still need the file."""
-    query = select(Job.id).where(_uses(file.id), Job.status.not_in(TERMINAL_STATUSES)).order_by(Job.seq)
-    return list(session.scalars(query.limit(10)))
-
-
-def has_unfinished_jobs() -> ColumnElement[bool]:
-    """The condition that a file is needed by a job or an evaluation."""
-    return exists().where(_uses(File.id), Job.status.not_in(TERMINAL_STATUSES))
-
-
-def _uses(file_id: str | InstrumentedAttribute[str]) -> ColumnElement[bool]:
-    return (Job.training_file == file_id) | (Job.validation_file == file_id) | (Job.test_file == file_id)
-
-
-def unfinished_jobs_of_model(session: Session, model_id: str) -> list[str]:
-    """Jobs that still need the model as their base, and evaluations of it."""
-    query = select(Job.id).where(Job.model == model_id, Job.status.not_in(TERMINAL_STATUSES)).order_by(Job.seq)
-    return list(session.scalars(query.limit(10)))
-
-
 def delete_model(session: Session, caller: Caller, model_id: str) -> None:
     """Delete a model of the project. Raises AppError 404, 403 for a shared one, 409 while an unfinished job needs it.
 
@@ -333,7 +314,7 @@ def delete_model(session: Session, caller: Caller, model_id: str) -> None:
     session.refresh(model, with_for_update=True)
     if model.deleted_at is not None:
         raise not_found("model", model_id, "model")
-    waiting = unfinished_jobs_of_model(session, model.id)
+    waiting = use.unfinished_jobs_of_model(session, model.id)
     maker = session.get(Job, model.job_id) if model.kind == "checkpoint" else None
     if maker is not None and maker.status not in TERMINAL_STATUSES:  # it goes on from its checkpoints
         waiting.insert(0, maker.id)

@@ -7,12 +7,12 @@ from sqlalchemy.orm import Session
 
 from app.catalog.preprocessing import misfit, of_job
 from app.catalog.tasks import TASKS
-from app.jobs import evaluated_files, resolution
+from app.jobs import evaluated_files, inputs, resolution
 from app.jobs.events import Event
 from app.jobs.leases import JobError
 from app.jobs.lifecycle import change
 from app.jobs.resolution import PreparedFile
-from app.tables import File, Job, Preparation
+from app.tables import File, Job, JobInput, Preparation
 
 SHOWN_LABELS = 10
 PARAMS = ("training_file", "validation_file", "test_file")
@@ -23,10 +23,9 @@ def advance(session: Session) -> list[Job]:
 
     Safe to call at any time and by many: jobs that somebody else is moving are skipped.
     """
-    pending = exists().where(
-        Preparation.status == "pending",
-        Preparation.id.in_((Job.training_preparation, Job.validation_preparation, Job.test_preparation)),
-    )
+    own = Preparation.id.in_((Job.training_preparation, Job.validation_preparation, Job.test_preparation))
+    further = exists().where(JobInput.job_id == Job.id, JobInput.preparation_id == Preparation.id)
+    pending = exists().where(Preparation.status == "pending", own | further.correlate(Job, Preparation))
     ready = session.scalars(
         select(Job)
         .where(Job.status == "validating_files", ~pending)
@@ -41,8 +40,10 @@ def _advance_one(session: Session, job: Job) -> bool:
         problem, is_read_again = evaluated_files.find_problem(session, job)
     else:
         files = _files_of(session, job)
-        problem = _unprepared(files, job) or resolution.resolve(session, job, files)
-        is_read_again = problem is None and any(item.preparation.status == "pending" for item in files)
+        problem = _unprepared(files, job) or inputs.find_problem(session, job)
+        problem = problem or resolution.resolve(session, job, files) or inputs.resolve(session, job)
+        pending = any(item.preparation.status == "pending" for item in files)
+        is_read_again = problem is None and (pending or inputs.are_pending(session, job))
         problem = problem or (None if is_read_again else find_problem(job.hyperparameters, files, job))
     if is_read_again:
         return False  # a file is read once more, now that the task is known

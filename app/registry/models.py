@@ -13,7 +13,7 @@ from sqlalchemy.orm import Session
 from app.catalog.tasks import TASKS
 from app.errors import AppError, not_found
 from app.storage.blobs import BlobRef
-from app.tables import Checkpoint, Job, Json, Model, Preparation, StoredFile
+from app.tables import Checkpoint, Job, JobInput, Json, Model, Preparation, StoredFile
 
 
 @dataclass(frozen=True)
@@ -55,10 +55,14 @@ def _removed(session: Session, project_id: str, model_id: str) -> str | None:
     return message if made is None else f"{message} The job's model is {made!r}."
 
 
-def get_base(session: Session, project_id: str, model_id: str, task: str | None, *, hub: bool) -> Model:
-    """The model a job starts from, locked against deletion. Raises AppError 400 if it is unknown or does not fit.
+def get_base(
+    session: Session, project_id: str, model_id: str, task: str | None, *, hub: bool, param: str = "model"
+) -> Model:
+    """The model a job starts from or uses, locked against deletion.
 
-    Without a task, it must fit some; `misfit` says more once the task is known.
+    Raises AppError 400 if it is unknown or does not fit, 409 while it is being checked.
+
+    Without a task, it must fit some; `misfit` says more once the task is known. `param` is where the job names it.
     """
     query = select(Model).where(Model.id == model_id, visible(project_id)).with_for_update(read=True)
     model = session.scalar(query)
@@ -66,17 +70,17 @@ def get_base(session: Session, project_id: str, model_id: str, task: str | None,
         session.execute(insert(Model).values(id=model_id, kind="base", bytes=0).on_conflict_do_nothing())
         model = session.scalar(query)
     if model is None:
-        raise _unknown_base(session, project_id, model_id, hub)
+        raise _unknown_base(session, project_id, model_id, hub, param)
     if model.status == "processing":
         message = (
             f"Model {model_id!r} is still being checked. Poll GET /v1/models/{model_id} until its status is 'ready'."
         )
-        raise AppError(409, "model_not_ready", message, "model")
+        raise AppError(409, "model_not_ready", message, param)
     if model.problem is not None:
-        raise AppError(400, "model_unusable", f"Model {model_id!r} cannot be used: {model.problem}", "model")
+        raise AppError(400, "model_unusable", f"Model {model_id!r} cannot be used: {model.problem}", param)
     problem = misfit(model, task)
     if problem is not None:
-        raise AppError(400, "model_does_not_fit_task", problem, "model", {"allowed": model_types(task)})
+        raise AppError(400, "model_does_not_fit_task", problem, param, {"allowed": model_types(task)})
     return model
 
 
@@ -118,14 +122,14 @@ def _is_hub_id(model_id: str) -> bool:
     return bool(owner and name) and "/" not in name and not ours and ":" not in model_id
 
 
-def _unknown_base(session: Session, project_id: str, model_id: str, hub: bool) -> AppError:
+def _unknown_base(session: Session, project_id: str, model_id: str, hub: bool, param: str) -> AppError:
     usable = select(Model.id).where(visible(project_id), Model.kind == "base", Model.status == "ready")
     known = list(session.scalars(usable.order_by(Model.id)))
     missing = _removed(session, project_id, model_id) or f"No such model: {model_id!r}."
     message = f"{missing} Base models here: {', '.join(known) or 'none yet (is a worker running?)'}."
     if not hub and _is_hub_id(model_id):
         message += " Hub ids need TAILOR_HUB=on; without it, register the model's directory with POST /v1/models."
-    return AppError(400, "model_not_found", message, "model", {"allowed": known[:100]})
+    return AppError(400, "model_not_found", message, param, {"allowed": known[:100]})
 
 
 def registered_id(project: str, name: str) -> str:
@@ -234,6 +238,7 @@ def _is_named(session: Session, model_id: str) -> bool:
         select(Job.id).where(Job.model == model_id),
         select(Preparation.id).where(Preparation.model == model_id),
         select(Model.id).where(Model.parent == model_id),
+        select(JobInput.seq).where(JobInput.model_id == model_id),
     )
     return any(session.scalar(use.limit(1)) is not None for use in uses)
 

@@ -13,6 +13,7 @@ from app.tables.jobs import TERMINAL_STATUSES as TERMINAL_STATUSES
 from app.tables.jobs import IdempotentRequest as IdempotentRequest
 from app.tables.jobs import Job as Job
 from app.tables.jobs import JobEvent as JobEvent
+from app.tables.jobs import JobInput as JobInput
 from app.tables.jobs import JobMetric as JobMetric
 from app.tables.jobs import Worker as Worker
 from app.tables.models import MODEL_STATUSES as MODEL_STATUSES

@@ -4,7 +4,7 @@ import uuid
 from datetime import datetime
 
 from sqlalchemy import CheckConstraint, ForeignKey, Identity, Index, UniqueConstraint, func, text
-from sqlalchemy.orm import Mapped, mapped_column
+from sqlalchemy.orm import Mapped, mapped_column, relationship
 
 from app.tables.base import Base, Json, created, sequence
 
@@ -93,6 +93,29 @@ class Job(Base):
     started_at: Mapped[datetime | None]
     finished_at: Mapped[datetime | None]
 
+    inputs: Mapped[list["JobInput"]] = relationship(order_by="JobInput.seq", passive_deletes=True)
+
+
+class JobInput(Base):
+    """A file or a model that a job needs beside its own three files and its base model.
+
+    `key` is where the job names it: `target_files.0`, `adaptation.continued_pretraining.files.0`. A file has no
+    preparation until it is known how it is to be read, nor once it was deleted.
+    """
+
+    __tablename__ = "job_inputs"
+    __table_args__ = (
+        CheckConstraint("(file_id IS NULL) <> (model_id IS NULL)", name="file_or_model"),
+        CheckConstraint("preparation_id IS NULL OR file_id IS NOT NULL", name="files_are_prepared"),
+    )
+
+    seq: Mapped[int] = sequence()
+    job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"), primary_key=True)
+    key: Mapped[str] = mapped_column(primary_key=True)
+    file_id: Mapped[str | None] = mapped_column(ForeignKey("files.id"), index=True)
+    preparation_id: Mapped[str | None] = used_preparation()
+    model_id: Mapped[str | None] = mapped_column(index=True)
+
 
 class JobEvent(Base):
     """One line of a job's history. `source` names what a worker sent, so that sending it twice stores it once."""
@@ -115,13 +138,17 @@ class JobEvent(Base):
 
 
 class JobMetric(Base):
-    """One number measured at a step. A step trained again after a resume overwrites its own numbers."""
+    """One number measured at a step. A step trained again after a resume overwrites its own numbers.
+
+    `stage` is null in the training of the job's task. Where one stage ends at a step, the next begins.
+    """
 
     __tablename__ = "job_metrics"
-    __table_args__ = (UniqueConstraint("job_id", "split", "name", "step"),)
+    __table_args__ = (UniqueConstraint("job_id", "stage", "split", "name", "step", postgresql_nulls_not_distinct=True),)
 
     seq: Mapped[int] = mapped_column(Identity(always=True), primary_key=True)
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
+    stage: Mapped[str | None]
     name: Mapped[str]
     split: Mapped[str]
     step: Mapped[int]

@@ -3,7 +3,7 @@
 import uuid
 from datetime import datetime
 
-from sqlalchemy import CheckConstraint, ForeignKey, UniqueConstraint
+from sqlalchemy import CheckConstraint, ForeignKey, UniqueConstraint, text
 from sqlalchemy.orm import Mapped, mapped_column
 
 from app.tables.base import Base, Json, created, sequence
@@ -46,7 +46,10 @@ class Model(Base):
 
 
 class Checkpoint(Base):
-    """A step of a job that can be gone on from. Its weights are the model `model_id`; the rest are its stored files."""
+    """A step of a job that can be gone on from. Its weights are the model `model_id`; the rest are its stored files.
+
+    A pinned one is needed by those that follow it, and stays as long as the job may go on.
+    """
 
     __tablename__ = "checkpoints"
     __table_args__ = (UniqueConstraint("job_id", "step"),)
@@ -56,6 +59,7 @@ class Checkpoint(Base):
     job_id: Mapped[str] = mapped_column(ForeignKey("jobs.id", ondelete="CASCADE"))
     step: Mapped[int]
     best: Mapped[bool]
+    pinned: Mapped[bool] = mapped_column(server_default=text("false"))
     metrics: Mapped[Json]
     model_id: Mapped[str] = mapped_column(ForeignKey("models.id"))
     created_at: Mapped[datetime] = created()

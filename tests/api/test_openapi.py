@@ -35,6 +35,7 @@ ENDPOINTS = {
     ("get", "/v1/fine_tuning/jobs/{job_id}/events"),
     ("get", "/v1/fine_tuning/jobs/{job_id}/checkpoints"),
     ("get", "/v1/fine_tuning/jobs/{job_id}/metrics"),
+    ("get", "/v1/fine_tuning/jobs/{job_id}/report"),
     ("post", "/v1/evaluations"),
     ("get", "/v1/evaluations"),
     ("get", "/v1/evaluations/compare"),
@@ -125,7 +126,10 @@ def test_the_examples_of_a_job_create_jobs(scenery: Scenery) -> None:
     for example in (MINIMAL, FULL):
         JobCreate.model_validate(example)
         named = [name for name in example if name.endswith("_file")]
-        created = scenery.create_job(**(example | {name: scenery.upload()["id"] for name in named}))
+        uploaded: dict[str, Any] = {name: scenery.upload()["id"] for name in named}
+        if "target_files" in example:
+            uploaded["target_files"] = [scenery.upload()["id"] for _ in example["target_files"]]
+        created = scenery.create_job(**(example | uploaded))
         assert created["status"] == "validating_files"
 
 

@@ -73,6 +73,35 @@ def test_jobs_from_create_to_cancel(sdk: OpenAI) -> None:
     assert sdk.fine_tuning.jobs.cancel(job.id).status == "cancelled"
 
 
+def test_target_files_and_methods_with_files_of_their_own_go_through_extra_body(
+    sdk: OpenAI, over_http: Scenery
+) -> None:
+    train = sdk.files.create(file=("a.jsonl", ROWS), purpose="fine-tune")
+    target, corpus = (sdk.files.create(file=(name, b"A text of the domain."), purpose="fine-tune").id for name in "bc")
+
+    job = sdk.fine_tuning.jobs.create(
+        model=STARTER,
+        training_file=train.id,
+        extra_body={
+            "target_files": [target],
+            "adaptation": {"continued_pretraining": {"files": [corpus], "n_epochs": 2}, "ema": {}},
+        },
+    )
+
+    assert job.model_extra is not None
+    assert job.model_extra["target_files"] == [target]
+    assert job.model_extra["adaptation"] == {"continued_pretraining": {"files": [corpus], "n_epochs": 2}, "ema": {}}
+    assert sdk.fine_tuning.jobs.list().data[0] == job
+    for file_id in (target, corpus):
+        with pytest.raises(openai.ConflictError, match=job.id):
+            sdk.files.delete(file_id)
+    with pytest.raises(openai.BadRequestError) as refused:
+        sdk.fine_tuning.jobs.create(
+            model=STARTER, training_file=train.id, extra_body={"adaptation": {"continued_pretraining": {}}}
+        )
+    assert refused.value.param == "adaptation.continued_pretraining"
+
+
 def test_every_page_is_fetched(sdk: OpenAI) -> None:
     files = [sdk.files.create(file=ROWS, purpose="fine-tune").id for _ in range(5)]
     jobs = [sdk.fine_tuning.jobs.create(model=STARTER, training_file=file).id for file in files]

@@ -1,4 +1,5 @@
 import gzip
+from typing import Any
 
 import pytest
 
@@ -46,6 +47,19 @@ def test_bytes_that_are_no_text_are_named_with_their_line(workbench: Workbench) 
 def test_texts_in_fields_are_read_as_fields(workbench: Workbench, filename: str, data: bytes, found: str) -> None:
     report = workbench.report(data, filename, task="fill-mask")
     assert (report["format"], report["rows"], report["fields"]["text"]["column"]) == (found, 1, "text")
+
+
+@pytest.mark.parametrize(
+    "beside",
+    [{"label": "positive"}, {"label": [[0, 5, "LOC"]]}, {"label": ["a", "b"]}, {"text_pair": "second", "label": 0.5}],
+)
+def test_what_stands_beside_texts_does_not_matter_where_they_are_read_as_texts(
+    workbench: Workbench, beside: dict[str, Any]
+) -> None:
+    data = jsonl([{"text": "Paris in spring"} | beside])
+    report = workbench.report(data, "a.jsonl", task="fill-mask")
+    assert (report["layout"], report["unused_columns"]) == (None, sorted(beside, reverse=True))
+    assert [record["text"] for record in workbench.records(data, "a.jsonl", task="fill-mask")] == ["Paris in spring"]
 
 
 @pytest.mark.parametrize("data", [TEXT, jsonl([{"text": "a"}])])

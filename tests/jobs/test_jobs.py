@@ -5,7 +5,7 @@ from app.catalog.hyperparameters import Hyperparameters
 from app.db import transaction
 from app.errors import AppError
 from app.files import service as files
-from app.jobs import leases, service, validation
+from app.jobs import leases, service, use, validation
 from app.jobs.service import NewJob
 from app.projects import authenticate, create_key
 from app.registry import models
@@ -150,7 +150,7 @@ def test_a_model_that_a_waiting_job_starts_from_cannot_be_deleted(sessions, call
     job = create(sessions, caller, settings, "ft:a:b:c:1", upload(report=GOOD))
     with transaction(sessions) as session:
         model = models.get(session, caller.project_id, "ft:a:b:c:1")
-        waiting = service.unfinished_jobs_of_model(session, model.id)
+        waiting = use.unfinished_jobs_of_model(session, model.id)
         with pytest.raises(AppError, match=job.id):
             models.delete(session, model, unfinished_jobs=waiting)
 

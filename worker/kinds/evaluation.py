@@ -18,10 +18,9 @@ from app.registry import models
 from app.registry.models import PublishedFile
 from app.storage.blobs import BlobRef, get_file, put_file
 from app.tables import Job
-from worker import base_models, protocol
+from worker import protocol
 from worker.context import WorkerContext
-from worker.kinds import UnusableJobError
-from worker.kinds.fine_tuning import data_of
+from worker.kinds.inputs import data_of, fetch_model
 from worker.stops import Limits, TimeLimit
 
 MODEL = "model"
@@ -43,10 +42,7 @@ class EvaluationKind:
         assert job.model is not None
         assert job.seed is not None
         get_file(context.blobs, data.records, run_dir / data.data_file.path)
-        try:
-            base_models.provide(context, job.model, run_dir / MODEL)
-        except base_models.ModelUnavailableError as error:
-            raise UnusableJobError(protocol.Failure("user_error", "model_unusable", str(error), "model")) from error
+        fetch_model(context, job.model, run_dir / MODEL, "model")
         return EvaluationPlan(
             job_id=job.id,
             attempt=job.attempt,

@@ -1,6 +1,5 @@
 """Fine-tuning: prepared files and a base model in, a fine-tuned model and its metrics out."""
 
-import uuid
 from dataclasses import dataclass
 from pathlib import Path
 
@@ -16,11 +15,11 @@ from app.jobs.events import Event
 from app.registry import models
 from app.registry.models import PublishedFile
 from app.storage.blobs import BlobRef, get_file, put_file
-from app.tables import File, Job, Preparation
-from worker import base_models, protocol
+from app.tables import Job
+from worker import protocol
 from worker.checkpoints import put_directory, restore
 from worker.context import WorkerContext
-from worker.kinds import UnusableJobError
+from worker.kinds.inputs import data_of, fetch_model, further_inputs
 from worker.stops import Limits, TimeLimit
 
 SPLITS = (
@@ -39,14 +38,6 @@ class StoredResult:
 
 
 @dataclass(frozen=True)
-class PreparedSplit:
-    """Where the records of a file lie, and what the plan says of them."""
-
-    records: uuid.UUID
-    data_file: DataFile
-
-
-@dataclass(frozen=True)
 class FineTuningKind:
     """Jobs that train."""
 
@@ -54,9 +45,10 @@ class FineTuningKind:
     resumes: bool = True
 
     def lay_out(self, context: WorkerContext, job: Job, run_dir: Path) -> TrainingPlan:
-        """Fetch the prepared splits and the base model; from the second attempt on, the checkpoints too."""
+        """Fetch prepared files and models; from the second attempt on, the checkpoints too."""
         with transaction(context.sessions) as session:
             splits = {name: data_of(session, job, name, file, prepared) for name, file, prepared in SPLITS}
+            further = further_inputs(session, job)
         data: dict[str, DataFile | None] = {}
         for name, split in splits.items():
             data[name] = split.data_file if split else None
@@ -65,10 +57,8 @@ class FineTuningKind:
         assert data["train"] is not None
         assert job.model is not None
         assert job.seed is not None
-        try:
-            base_models.provide(context, job.model, run_dir / "base")
-        except base_models.ModelUnavailableError as error:
-            raise UnusableJobError(protocol.Failure("user_error", "model_unusable", str(error), "model")) from error
+        fetch_model(context, job.model, run_dir / "base", "model")
+        further.fetch(context, run_dir)
         return TrainingPlan(
             job_id=job.id,
             attempt=job.attempt,
@@ -83,6 +73,9 @@ class FineTuningKind:
             train=data["train"],
             validation=data["validation"],
             test=data["test"],
+            target=further.target,
+            method_files=further.method_files,
+            method_models=further.method_models,
             resume_from=restore(context, job, run_dir),
             checkpoint_interval_s=context.settings.checkpoint_interval_s,
             memory_bytes=context.settings.job_memory_bytes,
@@ -140,27 +133,3 @@ class FineTuningKind:
     def success_event(self, job: Job) -> Event:
         """OpenAI's words."""
         return Event("The job has successfully completed")
-
-
-def data_of(session: Session, job: Job, name: str, file_param: str, preparation_param: str) -> PreparedSplit | None:
-    """The prepared file that `file_param` of a job names, if it names one. Raises UnusableJobError if it is gone."""
-    file_id: str | None = getattr(job, file_param)
-    if file_id is None:
-        return None
-    file = session.get(File, file_id)
-    preparation = session.get(Preparation, getattr(job, preparation_param) or "")
-    if file is None or preparation is None or preparation.blob_id is None or preparation.report is None:
-        failure = protocol.Failure(
-            "user_error", "file_not_found", f"The {file_param} {file_id} was deleted.", file_param
-        )
-        raise UnusableJobError(failure)
-    return PreparedSplit(
-        preparation.blob_id,
-        DataFile(
-            path=f"data/{name}.parquet",
-            file_id=file.id,
-            filename=file.filename,
-            sha256=file.sha256,
-            rows=preparation.report["rows"],
-        ),
-    )

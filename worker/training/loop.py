@@ -23,7 +23,7 @@ from worker.training.interfaces import Scores, Task
 from worker.training.method import Moment
 from worker.training.optimizer import ParameterGroup
 from worker.training.pace import Pace, now
-from worker.training.sampler import LengthBuckets
+from worker.training.sampler import Sampler
 from worker.training.schedule import learning_rate
 
 PROGRESS_INTERVAL_S = 1.0
@@ -75,7 +75,7 @@ class Engine:
     groups: list[ParameterGroup]
     task: Task
     adaptation: Adaptation
-    sampler: LengthBuckets
+    sampler: Sampler
     train: Split
     validation: Split | None
     test_rows: int
@@ -165,7 +165,7 @@ def progress(engine: Engine, settings: LoopSettings, state: TrainState) -> Progr
     )
 
 
-def _steps(sampler: LengthBuckets, position: int) -> Iterator[list[NDArray[np.int64]]]:
+def _steps(sampler: Sampler, position: int) -> Iterator[list[NDArray[np.int64]]]:
     while True:
         epoch, done = divmod(position, sampler.steps_per_epoch)
         steps = sampler.epoch(epoch)[done:]

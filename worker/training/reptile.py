@@ -22,7 +22,8 @@ from worker.training.data import Records
 from worker.training.failures import UserError
 from worker.training.features import Site
 from worker.training.method import Method
-from worker.training.stage import Sampler, Stage
+from worker.training.sampler import Sampler
+from worker.training.stage import Stage
 
 
 def reptile_stage(main: Stage) -> Stage:

@@ -4,7 +4,7 @@ import threading
 from collections.abc import Callable, Sequence
 from itertools import pairwise
 from pathlib import Path
-from typing import Any
+from typing import Any, cast
 
 import torch
 from accelerate import PartialState
@@ -76,7 +76,7 @@ def run(plan: TrainingPlan, run_dir: Path, emit: Callable[[Event], None], stop: 
         Started(
             hyperparameters=main.chosen.model_dump(),
             total_steps=main.steps_of_run,
-            device=_device_name(PartialState().device, main.chosen.precision),
+            device=_device_name(cast(torch.device, PartialState().device), main.chosen.precision),
             labels=task.labels,
             resumed_from_step=None if resume_from is None else state.offset + state.step,
         )

@@ -1,11 +1,25 @@
 """Which examples make up which optimizer step: a pure function of (seed, epoch), so its position is one number."""
 
 from dataclasses import dataclass
+from typing import Protocol
 
 import numpy as np
 from numpy.typing import NDArray
 
 BATCHES_PER_BUCKET = 50  # examples are sorted by length inside this many batches: random enough, and hardly any padding
+
+
+class Sampler(Protocol):
+    """Which examples make up which step."""
+
+    @property
+    def steps_per_epoch(self) -> int:
+        """Optimizer steps in an epoch."""
+        ...
+
+    def epoch(self, epoch: int) -> list[list[NDArray[np.int64]]]:
+        """The epoch's steps, each a list of batches of example numbers. A function of `epoch`."""
+        ...
 
 
 @dataclass(frozen=True)

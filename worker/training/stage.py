@@ -5,7 +5,7 @@ from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
-from typing import Any, Literal, Protocol, cast
+from typing import Any, Literal, cast
 
 import numpy as np
 import torch
@@ -30,24 +30,11 @@ from worker.training.materials import Materials
 from worker.training.optimizer import Rates, adamw
 from worker.training.outcomes import Outcomes
 from worker.training.preprocessing import Preprocessed
-from worker.training.sampler import LengthBuckets
+from worker.training.sampler import LengthBuckets, Sampler
 from worker.training.schedule import warmup_steps
 from worker.training.store import Store
 
 TRAINING_ROWS_IN_METRICS = 1000  # at most this many rows of training metrics a stage
-
-
-class Sampler(Protocol):
-    """Which examples make up which step."""
-
-    @property
-    def steps_per_epoch(self) -> int:
-        """Optimizer steps in an epoch."""
-        ...
-
-    def epoch(self, epoch: int) -> list[list[NDArray[np.int64]]]:
-        """The epoch's steps, each a list of batches of example numbers. A function of `epoch`."""
-        ...
 
 
 @dataclass(frozen=True)
@@ -165,6 +152,7 @@ class Stage:
                 step=event.step + self.offset,
                 total_steps=self.steps_of_run,
                 eta_s=self._eta_s(event),
+                stage=self.name,
             )
         self.run.emit(event)
 

@@ -35,16 +35,17 @@ def controlled(main: Stage) -> list[str]:
 
 
 def _control(main: Stage, original: Records) -> Stage:
-    """The same job without these methods: as many steps, on the training records as they were."""
+    """The same job without these methods: as many steps, on the training records as the other methods have them."""
     left_out = controlled(main)
-    augmented = main.records["train"] if main.records["train"] is not original else None
     kept = {name: options for name, options in main.run.plan.adaptation.items() if name not in left_out}
+    adaptation = Adaptation.of(main.task, kept)
+    train = adaptation.augment(original, main.run.materials)
     return replace(
         main,
         name=CONTROL,
-        adaptation=Adaptation.of(main.task, kept),
-        records={**main.records, "train": original},
-        encoded={name: split for name, split in main.splits.items() if split.records is not augmented},
+        adaptation=adaptation,
+        records={**main.records, "train": train},
+        encoded={name: split for name, split in main.splits.items() if name != "train" or split.records is train},
         asked_steps=main.total_steps,
         tells=False,
     )

@@ -64,6 +64,7 @@ class CatalogMethod(ResponseModel):
     options: dict[str, Any]
     tasks: list[str]
     composes_with: list[str]
+    needs_target_files: bool = Field(description="Whether the job must have `target_files`.")
     example: dict[str, Any]
 
 
@@ -133,6 +134,7 @@ def catalog() -> Catalog:
                 options=spec.options.model_json_schema(),
                 tasks=[task for task in TASKS if spec.serves(task)],
                 composes_with=composes_with(spec),
+                needs_target_files=spec.needs_target,
                 example=dict(spec.example),
             )
             for spec in METHODS.values()

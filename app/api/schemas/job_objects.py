@@ -8,6 +8,7 @@ from app.api.schemas.base import Object, ResponseModel, optional_seconds, second
 from app.api.schemas.files import FILE_ID
 from app.api.schemas.jobs import VALIDATION_FILE_ID
 from app.catalog.hyperparameters import Hyperparameters
+from app.jobs.inputs import target_files
 from app.tables import Checkpoint, Job, JobEvent, JobMetric
 
 JobStatus = Literal["validating_files", "queued", "running", "paused", "succeeded", "failed", "cancelled"]
@@ -28,6 +29,7 @@ EXAMPLE: Object = {
     "training_file": FILE_ID,
     "validation_file": VALIDATION_FILE_ID,
     "test_file": None,
+    "target_files": [],
     "result_files": [],
     "trained_tokens": None,
     "error": None,
@@ -90,6 +92,7 @@ class JobObject(ResponseModel):
     training_file: str
     validation_file: str | None
     test_file: str | None
+    target_files: list[str] = Field(description="Unlabelled texts of the domain that the model is for.")
     result_files: list[str] = Field(description="Files that the job made: `GET /v1/files/{id}/content`.")
     trained_tokens: int | None
     error: JobError | None = Field(description="Why the job failed; null otherwise.")
@@ -107,8 +110,9 @@ class JobObject(ResponseModel):
         description="What is done to the records first, with every default filled in; null: nothing."
     )
     progress: dict[str, Any] | None = Field(
-        description="`step`, `total_steps`, `epoch`, `examples_per_second`; `phase` (`name`, `done`, `total`) while "
-        "something else goes on between steps, such as an evaluation."
+        description="`step`, `total_steps`, `epoch`, `examples_per_second`; `stage` while it is not the job's task "
+        "that is trained; `phase` (`name`, `done`, `total`) while something else goes on between steps, such as an "
+        "evaluation."
     )
     attempt: int = Field(description="How often the job was started; pauses and drained workers are not counted.")
     max_attempts: int = Field(description="A lost worker or a crash in the last attempt fails the job.")
@@ -133,6 +137,7 @@ class JobObject(ResponseModel):
                 "training_file": job.training_file,
                 "validation_file": job.validation_file,
                 "test_file": job.test_file,
+                "target_files": target_files(job),
                 "result_files": job.result_files,
                 "trained_tokens": job.trained_tokens,
                 "error": job.error or None,
@@ -188,7 +193,10 @@ class EventObject(ResponseModel):
     level: Literal["info", "warn", "error"]
     message: str
     type: Literal["message", "metrics"]
-    data: dict[str, Any]
+    data: dict[str, Any] = Field(
+        description="Of `metrics`: `step`, `epoch`, `split`, the numbers (`train_loss`, `valid_loss`), and `stage` "
+        "where it is not the job's task that is trained."
+    )
 
     @classmethod
     def of(cls, event: JobEvent) -> "EventObject":
@@ -228,6 +236,7 @@ class ProgressObject(ResponseModel):
                     "total_steps": 96,
                     "epoch": 1.25,
                     "examples_per_second": 210.4,
+                    "stage": None,
                     "estimated_finish": 1767225660,
                 }
             ]
@@ -242,6 +251,7 @@ class ProgressObject(ResponseModel):
     total_steps: int | None = None
     epoch: float | None = None
     examples_per_second: float | None = None
+    stage: str | None = Field(default=None, description="As in metrics.")
     estimated_finish: int | None
 
     @classmethod
@@ -318,6 +328,10 @@ class CheckpointList(ResponseModel):
 class MetricObject(ResponseModel):
     """One number at one step."""
 
+    stage: str | None = Field(
+        description="`continued_pretraining`, `meta_learning` or `control`; null: the training of the job's task. "
+        "Steps count from the first stage on."
+    )
     name: str
     split: str
     step: int
@@ -329,6 +343,7 @@ class MetricObject(ResponseModel):
     def of(cls, metric: JobMetric) -> "MetricObject":
         """The object of a row."""
         return cls(
+            stage=metric.stage,
             name=metric.name,
             split=metric.split,
             step=metric.step,

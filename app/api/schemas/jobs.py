@@ -26,8 +26,10 @@ from app.jobs.service import MAX_SEED, NewJob
 from app.tables import JOB_STATUSES
 
 MAX_TIME_LIMIT_S = 366 * 24 * 3600
+MAX_TARGET_FILES = 10
 METADATA_PAIRS, METADATA_KEY, METADATA_VALUE = 16, 64, 512
 VALIDATION_FILE_ID = "file-81b2c3d4e5f60718293a4b5c6d7e8f"
+TARGET_FILE_ID = "file-92c3d4e5f60718293a4b5c6d7e8f90"
 
 METADATA_PAIR = re.compile(r"metadata\[(.*)\]", re.DOTALL)
 FileId = Annotated[str, Field(pattern=r"^file-[0-9a-f]{1,64}$", examples=[FILE_ID])]
@@ -77,6 +79,7 @@ class Method(RequestModel):
 MINIMAL: Object = {"model": "starter/minilm-l6", "training_file": FILE_ID}
 FULL: Object = MINIMAL | {
     "validation_file": VALIDATION_FILE_ID,
+    "target_files": [TARGET_FILE_ID],
     "suffix": "reviews",
     "seed": 13,
     "metadata": {"experiment": "baseline"},
@@ -87,7 +90,7 @@ FULL: Object = MINIMAL | {
         "type": "supervised",
         "supervised": {"hyperparameters": {"n_epochs": 3, "batch_size": 16, "learning_rate": 0.0002}},
     },
-    "adaptation": {"freeze": {"layers": ["embeddings", "0-2"]}},
+    "adaptation": {"continued_pretraining": {"n_epochs": 2}, "freeze": {"layers": ["embeddings", "0-2"]}},
 }
 
 
@@ -100,6 +103,11 @@ class JobCreate(RequestModel):
     training_file: FileId = Field(description="Id of an uploaded file with purpose `fine-tune`.")
     validation_file: FileId | None = Field(default=None, description="Evaluated while training, to choose the best.")
     test_file: FileId | None = Field(default=None, description="Scored once, at the end, and never used to choose.")
+    target_files: Annotated[list[FileId], Field(min_length=1, max_length=MAX_TARGET_FILES)] | None = Field(
+        default=None,
+        description="Unlabelled texts of the domain that the model is for, which methods of adaptation learn from and "
+        "the domain report compares with: plain text, or records with a `text`, whose other columns do not matter.",
+    )
     suffix: Annotated[str, Field(min_length=1, max_length=64, pattern=r"^[A-Za-z0-9._-]+$")] | None = Field(
         default=None, description="Part of the fine-tuned model's id."
     )
@@ -136,6 +144,14 @@ class JobCreate(RequestModel):
     adaptation: Annotated[BaseModel | None, Derived(Adaptation | None)] = Field(
         default=None, description="Methods of adaptation by name; left out: full fine-tuning."
     )
+
+    @field_validator("target_files")
+    @classmethod
+    def _each_once(cls, value: list[str] | None) -> list[str] | None:
+        twice = next((file for place, file in enumerate(value or ()) if file in (value or ())[:place]), None)
+        if twice is not None:
+            raise ValueError(f"{twice} is named twice; name each file once")
+        return value
 
     @field_validator("integrations", mode="before")
     @classmethod
@@ -174,6 +190,7 @@ class JobCreate(RequestModel):
             training_file=self.training_file,
             validation_file=self.validation_file,
             test_file=self.test_file,
+            target_files=self.target_files or (),
             suffix=self.suffix,
             seed=self.seed,
             metadata=self.metadata or {},

@@ -82,11 +82,11 @@ class MethodSpec:
 
     `conflicts` are the methods that it makes no sense together with, and why; one side names a pair. `example` are
     options that a job could give. `files` and `models` tell from options, and the job's task, what else is to be
-    fetched, the same keys whatever the task. Of the task, what is told from the training file is missing at first,
+    fetched, the same keys whatever the task; of the task, what is told from the training file is missing at first,
     `type` included. `extras` are columns of the training file that it reads besides the task's fields: they are kept as
-    `records.extra(column)`. `needs_target`: it makes no sense without the job's `target_files`. `misfit` says why a job
-    cannot have the method with these options, and what to change, in words that can follow "adaptation.<name> "; None
-    if it can.
+    `records.extra(column)`. `needs_target`: it makes no sense without the job's `target_files`. `misfit` says why a
+    job cannot have the method with these options, and what to change, in words that can follow "adaptation.<name> ";
+    None if it can.
     """
 
     name: str
@@ -111,4 +111,5 @@ class MethodSpec:
         """Why jobs of this task cannot ask for it; None where they can."""
         if self.serves(task):
             return None
-        return f"{self.name} is not for {task}: {self.why_tasks}. It is for {', '.join(self.tasks)}."
+        why = f": {self.why_tasks}" if self.why_tasks else ""
+        return f"{self.name} is not for {task}{why}. It is for {', '.join(self.tasks)}."

@@ -26,6 +26,7 @@ DATA = Path(__file__).parents[2] / "shared" / "data" / "qa" / "squad_v1"
 TEST_QUESTIONS = 2000
 HELD_OUT_QUESTIONS = 600
 ASKED = {"n_epochs": 2, "batch_size": 8, "learning_rate": 2e-4, "max_length": 384}
+ADAPTATION: dict[str, dict[str, Any]] = {}
 LIMITS = PreparationLimits(max_decompressed_bytes=1 << 30, max_row_bytes=1 << 20, memory_bytes=1 << 32, timeout_s=600)
 PROGRESS_STEPS = 100
 
@@ -49,7 +50,9 @@ def write_splits(directory: Path, *, choose: bool) -> None:
         (directory / f"{split}.jsonl").write_text("".join(lines), "utf-8")
 
 
-def run_job(run_dir: Path, hyperparameters: Hyperparameters, seed: int) -> dict[str, Any]:
+def run_job(
+    run_dir: Path, hyperparameters: Hyperparameters, adaptation: dict[str, dict[str, Any]], seed: int
+) -> dict[str, Any]:
     """The metrics that the job ends with."""
     os.environ.update(ENVIRONMENT)  # before torch and Transformers are imported
     from worker.training.run import run
@@ -62,7 +65,7 @@ def run_job(run_dir: Path, hyperparameters: Hyperparameters, seed: int) -> dict[
         job_id="benchmark",
         attempt=1,
         task={"type": "question-answering"},
-        adaptation={},
+        adaptation=adaptation,
         hyperparameters=hyperparameters,
         seed=seed,
         model=STARTER,
@@ -106,6 +109,7 @@ def main() -> None:
     parser = argparse.ArgumentParser(description=__doc__)
     parser.add_argument("--choose", action="store_true", help="score held-out articles of the training file instead")
     parser.add_argument("--hyperparameters", default="{}", help="JSON, over those of the figure in the README")
+    parser.add_argument("--adaptation", default=json.dumps(ADAPTATION), help="JSON, in place of the figure's")
     parser.add_argument("--seed", type=int, default=13)
     asked = parser.parse_args()
     if not DATA.is_dir():
@@ -114,7 +118,7 @@ def main() -> None:
     hyperparameters = Hyperparameters.model_validate(ASKED | json.loads(asked.hyperparameters))
     with tempfile.TemporaryDirectory() as directory:
         write_splits(Path(directory), choose=asked.choose)
-        scores = run_job(Path(directory), hyperparameters, asked.seed)["test"]
+        scores = run_job(Path(directory), hyperparameters, json.loads(asked.adaptation), asked.seed)["test"]
     for metric, reach in (("exact_match", 0.55), ("f1", 0.68)):
         low, high = scores["intervals"][metric]
         print(

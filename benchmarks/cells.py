@@ -30,7 +30,9 @@ Adaptation = Mapping[str, Mapping[str, Any]]
 
 @dataclass(frozen=True)
 class Training:
-    """What is trained on what: records are lines of JSON, `files` those that methods name, by `method.option`."""
+    """What is trained on what: records are lines of JSON; `files` and `models` those that methods name, by
+    `method.option`.
+    """
 
     task: dict[str, str]
     splits: Mapping[str, Sequence[str]]
@@ -42,6 +44,7 @@ class Training:
     files: Mapping[str, tuple[dict[str, str], Sequence[str]]] = field(
         default_factory=dict[str, tuple[dict[str, str], Sequence[str]]]
     )
+    models: Mapping[str, Path] = field(default_factory=dict[str, Path])
 
 
 def train(job: Training, seed: int, run_dir: Path, base: Path | None = None) -> dict[str, Any]:
@@ -71,6 +74,7 @@ def train(job: Training, seed: int, run_dir: Path, base: Path | None = None) -> 
         test=splits.get("test"),
         target=(prepared(run_dir, "target", {"type": "fill-mask"}, texts),) if texts else (),
         method_files={key: prepared(run_dir, key, task, lines) for key, (task, lines) in job.files.items()},
+        method_models={key: str(path.resolve()) for key, path in job.models.items()},
     )
     events: list[Event] = []
 

@@ -7,6 +7,7 @@ job is full fine-tuning.
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
+from app.catalog.adaptation.augmentation import AUGMENTATION
 from app.catalog.adaptation.continued_pretraining import CONTINUED_PRETRAINING
 from app.catalog.adaptation.domain_adversarial import DOMAIN_ADVERSARIAL
 from app.catalog.adaptation.ema import EMA
@@ -27,6 +28,7 @@ METHODS: dict[str, MethodSpec] = {
     spec.name: spec
     for spec in (
         FULL,
+        AUGMENTATION,
         CONTINUED_PRETRAINING,
         META_LEARNING,
         FREEZE,

@@ -5,7 +5,7 @@ job is full fine-tuning.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
 from app.catalog.adaptation.augmentation import AUGMENTATION
 from app.catalog.adaptation.continued_pretraining import CONTINUED_PRETRAINING
@@ -19,7 +19,10 @@ from app.catalog.adaptation.lora import LORA
 from app.catalog.adaptation.meta_learning import META_LEARNING
 from app.catalog.adaptation.mixout import MIXOUT
 from app.catalog.adaptation.multi_task import MULTI_TASK
+from app.catalog.adaptation.prototype import PROTOTYPE
+from app.catalog.adaptation.r_drop import R_DROP
 from app.catalog.adaptation.spec import MethodOptions, MethodSpec
+from app.catalog.adaptation.swa import SWA
 
 METHODS: dict[str, MethodSpec] = {
     spec.name: spec
@@ -30,12 +33,15 @@ METHODS: dict[str, MethodSpec] = {
         META_LEARNING,
         FREEZE,
         LORA,
+        PROTOTYPE,
+        R_DROP,
         L2_SP,
         MIXOUT,
         FGM,
         MULTI_TASK,
         DOMAIN_ADVERSARIAL,
         EMA,
+        SWA,
     )
 }
 DEFAULT_METHOD = FULL.name
@@ -52,12 +58,16 @@ def with_options(asked: Mapping[str, Mapping[str, Any]]) -> list[tuple[MethodSpe
     return [(spec, spec.options.model_validate(asked[spec.name])) for spec in in_order(asked) if spec.name in asked]
 
 
-def conflict(names: Iterable[str]) -> tuple[str, str, str] | None:
-    """Two of the methods that make no sense together, and why; None where all compose."""
-    for spec in (specs := in_order(names)):
+def conflict(asked: Iterable[str] | Mapping[str, Any]) -> tuple[str, str, str] | None:
+    """Two of the methods that make no sense together, and why; None where all compose. By their options where given."""
+    options: Mapping[str, Any] = cast("Mapping[str, Any]", asked) if isinstance(asked, Mapping) else {}
+    for spec in (specs := in_order(asked)):
+        reasons = spec.conflicts
+        if (given := options.get(spec.name)) is not None:
+            reasons = {**reasons, **spec.conflicts_of(spec.options.model_validate(given))}
         for other in specs:
-            if other.name in spec.conflicts:
-                return spec.name, other.name, spec.conflicts[other.name]
+            if other.name in reasons:
+                return spec.name, other.name, reasons[other.name]
     return None
 
 

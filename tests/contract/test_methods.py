@@ -55,6 +55,11 @@ CASES: list[Adaptation] = [
     {"mixout": {"p": 0.7}},
     {"fgm": {}},
     {"ema": {"decay": 0.9}},
+    {"swa": {"start": 0.4}},
+    {"r_drop": {"alpha": 0.5}},
+    {"prototype": {}, "r_drop": {}, "ema": {}},
+    {"freeze": {"layers": ["encoder"]}, "prototype": {}},
+    LORA | {"swa": {"start": 0.0}, "r_drop": {}},
     AUGMENTED,
     LORA | AUGMENTED,
     DANN,
@@ -65,7 +70,7 @@ CASES: list[Adaptation] = [
     GRADUAL | {"ema": {}},
     LORA | {"fgm": {}, "multi_task": {"control": False, "tasks": AUXILIARY[:2], "sampling": "temperature"}} | DANN,
     LORA | {"ema": {}, "fgm": {"epsilon": 0.5}},
-    FREEZE | {"l2_sp": {}, "mixout": {}, "fgm": {}, "ema": {}},
+    FREEZE | {"l2_sp": {}, "mixout": {}, "fgm": {}, "ema": {}, "r_drop": {}},
 ]
 ALL_TOGETHER = CASES[-1]
 FORMS = {probe.task["type"]: probe for probe in reversed(PROBES)}  # one form of each task

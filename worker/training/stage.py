@@ -1,7 +1,7 @@
 """One training from a base model to chosen weights. A run is the task's own stage, and those that come before it."""
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +19,7 @@ from app.catalog.task_spec import TaskSpec, Variant
 from worker.protocol import CHECKPOINTS, Event, Log, Metrics, Progress, StageName
 from worker.training.adaptation import Adaptation
 from worker.training.checkpoint import TrainState
-from worker.training.data import Records
+from worker.training.data import Examples, Records
 from worker.training.device import check_precision, fast_precision, seed_generators
 from worker.training.encoder import BaseModelFiles, take_over
 from worker.training.evaluation import predict, score
@@ -30,6 +30,7 @@ from worker.training.materials import Materials
 from worker.training.optimizer import Rates, adamw
 from worker.training.outcomes import Outcomes
 from worker.training.preprocessing import Preprocessed
+from worker.training.quantization import holds_its_place
 from worker.training.sampler import LengthBuckets, Sampler
 from worker.training.schedule import warmup_steps
 from worker.training.store import Store
@@ -81,7 +82,7 @@ class Stage:
         seed_generators(self.run.plan.seed)
         tell = self.run.emit if self.tells else _keep_silent
         self.tells = False
-        return self.task.load_model(self.base, tell)
+        return self.task.load_model(self.adaptation.opening(self.base), tell)
 
     def free(self) -> None:
         """Let go of the model until it is the stage's turn."""
@@ -183,8 +184,11 @@ class Stage:
 
 @dataclass(frozen=True)
 class Judged:
-    """A split judged by the chosen weights: metrics with their tables, and what became of every record."""
+    """A split judged by the chosen weights: metrics with their tables, and what became of every window and record."""
 
+    records: Records
+    examples: Examples
+    predictions: Sequence[Any]
     metrics: dict[str, Any]
     outcomes: Outcomes
 
@@ -210,7 +214,8 @@ class Trained:
         scores = score(self.task, records, examples, predictions)
         epoch = round(self.best_step / stage.sampler.steps_per_epoch, 4)
         stage.emit(Metrics(name, self.best_step, epoch, scores.values))
-        return Judged(scores.values | scores.detail, self.task.outcomes(records, examples, predictions))
+        outcomes = self.task.outcomes(records, examples, predictions)
+        return Judged(records, examples, predictions, scores.values | scores.detail, outcomes)
 
     @property
     def before_training(self) -> dict[str, float] | None:
@@ -245,7 +250,8 @@ def train(stage: Stage, state: TrainState, *, weights: Path | None, resume_from:
     if (log := adaptation.log(model)) is not None:
         run.emit(log)
     accelerator = Accelerator(mixed_precision={"fp32": "no"}.get(chosen.precision, chosen.precision))
-    model.to(accelerator.device)
+    if not holds_its_place(model):
+        model.to(accelerator.device)
     for module in adaptation.modules().values():
         module.to(accelerator.device)
     rates = Rates(chosen.peak_learning_rate, chosen.peak_head_learning_rate, chosen.weight_decay)

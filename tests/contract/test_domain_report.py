@@ -104,6 +104,7 @@ def inputs(
         max_length=24,
         train=train,
         target=files,
+        domain_column="domain",
         judged=found,
         control=None,
         methods={},

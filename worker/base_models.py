@@ -8,9 +8,10 @@ from dataclasses import dataclass
 from pathlib import Path
 
 from app.db import transaction
+from app.model_files.adapters import BASE
 from app.model_files.inspection import inspect, window_of
 from app.model_files.members import KEPT
-from app.registry import models
+from app.registry import adapters, models
 from app.registry.base_models import locate
 from app.storage.blobs import get_file
 from app.tables import Model
@@ -46,7 +47,10 @@ class BaseFiles:
 
 
 def provide(context: WorkerContext, model_id: str, directory: Path, *, tokenizer_only: bool = False) -> BaseFiles:
-    """Link or download a model into `directory`. Raises ModelUnavailableError if it is not to be had."""
+    """Link or download a model into `directory`, and into a folder of it the model that an adapter belongs on.
+
+    Raises ModelUnavailableError if it is not to be had.
+    """
     with transaction(context.sessions) as session:
         model = session.get(Model, model_id)
         stored = models.files(session, model_id)
@@ -56,6 +60,10 @@ def provide(context: WorkerContext, model_id: str, directory: Path, *, tokenizer
         for file in stored:
             if not tokenizer_only or file.path in ("tokenizer.json", "config.json"):
                 get_file(context.blobs, file.blob_id, directory / file.path)
+        if adapters.is_adapter(stored) and not tokenizer_only:
+            assert model is not None
+            assert model.parent is not None
+            provide(context, model.parent, directory / BASE)
         return BaseFiles(directory)
     found = locate(model_id, context.settings.base_models_dir)
     if found is None:

@@ -1,12 +1,14 @@
 """Every way to adapt a model. A new method is an entry in `adaptation/`, named here, and a module in `worker/methods`.
 
 A job's `adaptation` names methods; named together they compose, in the order in which they stand here. Without any the
-job is full fine-tuning.
+job is full fine-tuning. What changes the training records comes first. What asks for a batch's loss more than once, such
+as `fgm`, comes before what adds batches of its own to it.
 """
 
 from collections.abc import Iterable, Mapping
-from typing import Any
+from typing import Any, cast
 
+from app.catalog.adaptation.augmentation import AUGMENTATION
 from app.catalog.adaptation.continued_pretraining import CONTINUED_PRETRAINING
 from app.catalog.adaptation.domain_adversarial import DOMAIN_ADVERSARIAL
 from app.catalog.adaptation.ema import EMA
@@ -18,22 +20,29 @@ from app.catalog.adaptation.lora import LORA
 from app.catalog.adaptation.meta_learning import META_LEARNING
 from app.catalog.adaptation.mixout import MIXOUT
 from app.catalog.adaptation.multi_task import MULTI_TASK
+from app.catalog.adaptation.prototype import PROTOTYPE
+from app.catalog.adaptation.r_drop import R_DROP
 from app.catalog.adaptation.spec import MethodOptions, MethodSpec
+from app.catalog.adaptation.swa import SWA
 
 METHODS: dict[str, MethodSpec] = {
     spec.name: spec
     for spec in (
         FULL,
+        AUGMENTATION,
         CONTINUED_PRETRAINING,
         META_LEARNING,
         FREEZE,
         LORA,
+        PROTOTYPE,
+        R_DROP,
         L2_SP,
         MIXOUT,
         FGM,
         MULTI_TASK,
         DOMAIN_ADVERSARIAL,
         EMA,
+        SWA,
     )
 }
 DEFAULT_METHOD = FULL.name
@@ -50,12 +59,16 @@ def with_options(asked: Mapping[str, Mapping[str, Any]]) -> list[tuple[MethodSpe
     return [(spec, spec.options.model_validate(asked[spec.name])) for spec in in_order(asked) if spec.name in asked]
 
 
-def conflict(names: Iterable[str]) -> tuple[str, str, str] | None:
-    """Two of the methods that make no sense together, and why; None where all compose."""
-    for spec in (specs := in_order(names)):
+def conflict(asked: Iterable[str] | Mapping[str, Any]) -> tuple[str, str, str] | None:
+    """Two of the methods that make no sense together, and why; None where all compose. By their options where given."""
+    options: Mapping[str, Any] = cast("Mapping[str, Any]", asked) if isinstance(asked, Mapping) else {}
+    for spec in (specs := in_order(asked)):
+        reasons = spec.conflicts
+        if (given := options.get(spec.name)) is not None:
+            reasons = {**reasons, **spec.conflicts_of(spec.options.model_validate(given))}
         for other in specs:
-            if other.name in spec.conflicts:
-                return spec.name, other.name, spec.conflicts[other.name]
+            if other.name in reasons:
+                return spec.name, other.name, reasons[other.name]
     return None
 
 

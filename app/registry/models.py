@@ -12,6 +12,7 @@ from sqlalchemy.orm import Session
 
 from app.catalog.tasks import TASKS
 from app.errors import AppError, not_found
+from app.registry import adapters
 from app.storage.blobs import BlobRef
 from app.tables import Checkpoint, Job, JobInput, Json, Model, Preparation, StoredFile
 
@@ -208,7 +209,7 @@ def store_files(session: Session, owner_id: str, published: Sequence[PublishedFi
 def delete(session: Session, model: Model, *, unfinished_jobs: Sequence[str]) -> None:
     """Delete a model of a project and its bytes. Its row stays where jobs or models name it: their lineage.
 
-    Raises AppError 403 for a base model that all projects share, 409 while an unfinished job needs it.
+    Raises AppError 403 for a base model that all projects share, 409 while an unfinished job or an adapter needs it.
     """
     if model.project_id is None:
         message = (
@@ -220,6 +221,13 @@ def delete(session: Session, model: Model, *, unfinished_jobs: Sequence[str]) ->
             409,
             "model_in_use",
             f"Model {model.id!r} is needed by unfinished jobs: {', '.join(unfinished_jobs)}. Cancel them first.",
+        )
+    if needing := adapters.on(session, model.id):
+        raise AppError(
+            409,
+            "model_in_use",
+            f"Model {model.id!r} is what these adapters belong on, which are no models without it: "
+            f"{', '.join(needing)}. Delete them first.",
         )
     remove_bytes(session, model.id)
     for checkpoint in session.scalars(select(Checkpoint).where(Checkpoint.model_id == model.id)):

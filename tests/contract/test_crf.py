@@ -248,7 +248,8 @@ def test_a_model_with_a_field_is_the_base_of_the_next_job_and_keeps_its_head_for
 
 
 def test_other_tags_replace_the_head_and_an_event_says_so(tagger: Path, tmp_path: Path) -> None:
-    renamed = [row | {"tags": [tag.replace("PER", "HUM") for tag in row["tags"]]} for row in ROWS]
+    names = {"PER": "HUM", "LOC": "PLACE"}
+    renamed = [row | {"tags": [f"{tag[:2]}{names.get(tag[2:], '')}" for tag in row["tags"]]} for row in ROWS]
     before = load_file(tagger / "model.safetensors")
     after, logs, _ = next_job(tagger, tmp_path, NER, renamed)
     assert [log.data["architecture"] for log in logs] == ["CrfBertForTokenClassification"]

@@ -26,6 +26,9 @@ Adaptation = dict[str, dict[str, Any]]
 FREEZE: Adaptation = {"freeze": {"layers": ["embeddings", "0"]}}
 GRADUAL: Adaptation = {"freeze": {"gradual_unfreezing": 0.5, "layer_decay": 0.8}}
 LORA: Adaptation = {"lora": {"r": 4, "dropout": 0.1}}
+AUGMENTED: Adaptation = {
+    "augmentation": {"control": False, "operations": [{"type": "swap"}, {"type": "deletion"}], "copies": 2}
+}
 DANN: Adaptation = {"domain_adversarial": {"control": False}}
 TARGET = ("The patient was given two tablets a day.", "No side effects were seen.", "She slept well after the dose.")
 AUXILIARY: list[dict[str, Any]] = [
@@ -52,6 +55,13 @@ CASES: list[Adaptation] = [
     {"mixout": {"p": 0.7}},
     {"fgm": {}},
     {"ema": {"decay": 0.9}},
+    {"swa": {"start": 0.4}},
+    {"r_drop": {"alpha": 0.5}},
+    {"prototype": {}, "r_drop": {}, "ema": {}},
+    {"freeze": {"layers": ["encoder"]}, "prototype": {}},
+    LORA | {"swa": {"start": 0.0}, "r_drop": {}},
+    AUGMENTED,
+    LORA | AUGMENTED,
     DANN,
     {"domain_adversarial": {"control": False, "loss": "mmd", "schedule": "constant", "features": "first"}},
     {"domain_adversarial": {"control": False, "loss": "coral", "weight": 1000.0}},
@@ -60,7 +70,7 @@ CASES: list[Adaptation] = [
     GRADUAL | {"ema": {}},
     LORA | {"fgm": {}, "multi_task": {"control": False, "tasks": AUXILIARY[:2], "sampling": "temperature"}} | DANN,
     LORA | {"ema": {}, "fgm": {"epsilon": 0.5}},
-    FREEZE | {"l2_sp": {}, "mixout": {}, "fgm": {}, "ema": {}},
+    FREEZE | {"l2_sp": {}, "mixout": {}, "fgm": {}, "ema": {}, "r_drop": {}},
 ]
 ALL_TOGETHER = CASES[-1]
 FORMS = {probe.task["type"]: probe for probe in reversed(PROBES)}  # one form of each task

@@ -72,10 +72,10 @@ class Bench:
         with transaction(self.context.sessions) as session:
             return files.create(session, self.caller, NewFile(name, "fine-tune", blob), self.context.settings).id
 
-    def create(self, file_id: str, **fields) -> str:
+    def create(self, file_id: str, *, model: str = TINY, **fields) -> str:
         """Create a job and prepare its files for it."""
         with transaction(self.context.sessions) as session:
-            new = NewJob(TINY, file_id, **fields)
+            new = NewJob(model, file_id, **fields)
             job_id = service.create(session, self.caller, new, self.context.settings).id
         while self.run_next("control"):  # lengths are counted anew in the tokens of the job's model
             pass

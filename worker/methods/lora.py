@@ -1,45 +1,61 @@
 """LoRA (Hu et al. 2022) by PEFT: the body stays as it is, two small matrices beside each of its linear layers train."""
 
 import copy
-from dataclasses import dataclass, field, replace
+import shutil
+from collections.abc import Sequence
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, Self, cast
 
 import torch
 from peft import LoraConfig
 from peft.tuners.lora import LoraModel
-from peft.utils import SAFETENSORS_WEIGHTS_NAME
 from pydantic import BaseModel
-from safetensors.torch import load_file, save_file
 from transformers import PreTrainedModel
 from transformers.pytorch_utils import Conv1D
 
 from app.catalog.adaptation.lora import LoraOptions
+from worker.training.adapter_files import NAME, read_adapter, write_adapter, write_config
+from worker.training.classifier import FIELD
+from worker.training.encoder import BaseModelFiles
 from worker.training.failures import UserError
+from worker.training.features import Site
 from worker.training.interfaces import Task
 from worker.training.layers import layer_of
 from worker.training.method import Method
+from worker.training.quantization import quantized
 
-ADAPTER = "adapter"  # what PEFT calls it, and the folder of the artifact
-NAME = "default"
-PEFT_PREFIX = "base_model.model."  # how PeftModel names what it wraps
+ADAPTER = "adapter"  # the folder of the artifact
+DIRECTORY = "path/to/this/directory"  # what lines of model cards call it
 
 
 @dataclass
 class Lora(Method):
-    """The artifact is the merged model, which is a base model like any other, with the adapter by itself beside it."""
+    """The artifact is the merged model, which is a base model like any other, the adapter by itself, or both."""
 
     options: LoraOptions
     tuner: Any = None  # LoraModel
     head: list[str] = field(default_factory=list[str])  # modules that train in full
+    architecture: str = ""
+    base: str = ""
 
     @classmethod
     def from_options(cls, options: BaseModel) -> Self:
         """With a job's options."""
         return cls(cast(LoraOptions, options))
 
+    def opening(self, base: BaseModelFiles) -> BaseModelFiles:
+        """In 4 or 8 bits where that is asked for. Raises UserError where this machine cannot do that."""
+        return base if self.options.quantization is None else quantized(base, self.options.quantization)
+
     def adapt(self, model: PreTrainedModel, task: Task) -> PreTrainedModel:
-        """Put the matrices in and freeze the rest but the head. Raises UserError for unknown target modules."""
+        """Put the matrices in and freeze the rest but the head.
+
+        Raises UserError for unknown target modules, and for models that an adapter alone cannot make.
+        """
+        if self.options.artifact == "adapter":
+            _refuse_what_is_no_adapter(model)
+        self.architecture = type(model).__name__
         head = [name for name, _ in model.named_parameters() if task.is_head(name)]
         self.head = sorted({name.partition(".")[0] for name in head})
         targets = self._targets(model, task)
@@ -86,31 +102,67 @@ class Lora(Method):
             )
         return chosen
 
+    def prepare(self, site: Site, others: Sequence[Method]) -> None:
+        """An adapter says what it belongs on by the id of the model; its directory is this machine's."""
+        self.base = site.materials.base.id
+        self._config.base_model_name_or_path = self.base
+
+    @property
+    def _config(self) -> LoraConfig:
+        return self.tuner.peft_config[NAME]
+
     def save(self, model: PreTrainedModel, directory: Path) -> bool:
-        """The merged model, and the adapter as PEFT's `PeftModel.from_pretrained` loads it."""
+        """The merged model with the adapter beside it, which alone can be gone on from; or just the adapter."""
+        if self.options.artifact == "adapter":
+            write_adapter(model, self._config, self.head, directory)
+            write_config(model, directory)
+            return True
         copy.deepcopy(self.tuner).merge_and_unload().save_pretrained(directory)
-        adapter = directory / ADAPTER
-        adapter.mkdir(exist_ok=True)
-        tensors = {
-            f"{PEFT_PREFIX}{name.replace(f'.{NAME}.', '.').removesuffix(f'.{NAME}')}": parameter.detach().cpu()
-            for name, parameter in _trained(model).items()
-        }
-        save_file({name: tensor.contiguous() for name, tensor in tensors.items()}, adapter / SAFETENSORS_WEIGHTS_NAME)
-        # Only said here: PEFT would keep a second head beside the first while training.
-        replace(self.tuner.peft_config[NAME], modules_to_save=self.head or None).save_pretrained(adapter)
+        write_adapter(model, self._config, self.head, directory / ADAPTER)
         return True
 
     def load(self, model: PreTrainedModel, directory: Path) -> bool:
         """The matrices and the head; the body never changed. Raises RuntimeError naming what is missing."""
-        saved = load_file(directory / ADAPTER / SAFETENSORS_WEIGHTS_NAME)
-        with torch.no_grad():
-            for name, parameter in _trained(model).items():
-                key = f"{PEFT_PREFIX}{name.replace(f'.{NAME}.', '.').removesuffix(f'.{NAME}')}"
-                if key not in saved:
-                    raise RuntimeError(f"{directory / ADAPTER} has no {key}")
-                parameter.copy_(saved[key])
+        read_adapter(model, directory if self.options.artifact == "adapter" else directory / ADAPTER)
         return True
 
+    def add_files(self, model: PreTrainedModel, directory: Path) -> None:
+        """Leave the adapter beside the merged model only where it was asked for."""
+        if self.options.artifact == "merged":
+            shutil.rmtree(directory / ADAPTER)
 
-def _trained(model: torch.nn.Module) -> dict[str, torch.nn.Parameter]:
-    return {name: parameter for name, parameter in model.named_parameters() if parameter.requires_grad}
+    def usage(self, usage: str) -> str:
+        """An adapter is merged first."""
+        if self.options.artifact != "adapter":
+            return usage
+        return f"""\
+import shutil
+
+from peft import PeftModel
+from transformers import AutoConfig, {self.architecture}
+
+# An adapter on {self.base}: merged into it once, it is a model like any other.
+adapter, merged = "{DIRECTORY}", "path/to/merged/model"
+config = AutoConfig.from_pretrained(adapter)
+base = {self.architecture}.from_pretrained("path/to/{self.base}", config=config)
+PeftModel.from_pretrained(base, adapter).merge_and_unload().save_pretrained(merged)
+shutil.copytree(adapter, merged, ignore=shutil.ignore_patterns("adapter_*"), dirs_exist_ok=True)
+
+{usage.replace(DIRECTORY, "path/to/merged/model")}"""
+
+
+def _refuse_what_is_no_adapter(model: PreTrainedModel) -> None:
+    reasons = {
+        "a conditional random field comes with a modelling file, which PEFT does not read": hasattr(model, FIELD),
+        "a writer that is made of two copies of an encoder has no base model that an adapter could be put on": (
+            model.config.model_type == "encoder-decoder"
+        ),
+    }
+    for reason, is_so in reasons.items():
+        if is_so:
+            raise UserError(
+                "lora_adapter_not_for_model",
+                f'adaptation.lora.artifact is "adapter", but {reason}. Ask for "merged" or "both".',
+                "adaptation.lora.artifact",
+                {"allowed": ["merged", "both"]},
+            )

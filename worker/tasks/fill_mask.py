@@ -16,7 +16,7 @@ from worker.training.blocks import Blocks, Frame, Tokens, build, cut, encode_all
 from worker.training.data import Batch, Examples, Records
 from worker.training.encoder import BaseModelFiles, load_weights, replaced_head, trained_head
 from worker.training.failures import UserError
-from worker.training.interfaces import Objective, Scores
+from worker.training.interfaces import Objective, Predictions, Scores
 from worker.training.language_metrics import WindowTokens, language_detail, language_values, window_sums
 from worker.training.language_outcomes import language_outcomes
 from worker.training.language_tasks import LanguageTask, blocks_log, nothing_to_learn, refuse_class_weights
@@ -173,7 +173,8 @@ class FillMask(LanguageTask):
         tokens, share = batch.targets["token"], batch.targets["share"]
         losses = token_losses(logits, tokens, self.label_smoothing)
         right = logits.detach().argmax(dim=-1) == tokens
-        return Objective((losses * share).sum(), {"token_accuracy": (right * share).sum()})
+        predictions = Predictions("softmax", logits, share)
+        return Objective((losses * share).sum(), {"token_accuracy": (right * share).sum()}, (predictions,))
 
     def predict(self, model: torch.nn.Module, batch: Batch) -> Sequence[WindowTokens]:
         """Sums over the masked tokens of every window."""

@@ -18,7 +18,7 @@ from worker.training.data import Batch, Examples, Ragged, Records
 from worker.training.encoder import BaseModelFiles, load_weights, replaced_head, trained_head
 from worker.training.failures import UserError
 from worker.training.generation_texts import chat_windows, completion_windows, text_windows
-from worker.training.interfaces import Objective, Scores
+from worker.training.interfaces import Objective, Predictions, Scores
 from worker.training.language_metrics import WindowTokens, language_detail, language_values, window_sums
 from worker.training.language_outcomes import language_outcomes
 from worker.training.language_tasks import (
@@ -172,8 +172,10 @@ class TextGeneration(LanguageTask):
     def objective(self, model: torch.nn.Module, batch: Batch) -> Objective:
         """Cross-entropy of the tokens to learn; also how many of them were right."""
         logits, tokens = logits_at(model, batch, use_cache=False), batch.targets["token"]
+        losses = token_losses(logits, tokens, self.label_smoothing)
         right = logits.detach().argmax(dim=-1) == tokens
-        return Objective(token_losses(logits, tokens, self.label_smoothing).sum(), {"token_accuracy": right.sum()})
+        predictions = Predictions("softmax", logits, torch.ones_like(losses))
+        return Objective(losses.sum(), {"token_accuracy": right.sum()}, (predictions,))
 
     def predict(self, model: torch.nn.Module, batch: Batch) -> Sequence[WindowTokens]:
         """Sums over the tokens to learn of every window."""

@@ -16,13 +16,15 @@ from transformers import AutoModelForTokenClassification, PreTrainedModel, PreTr
 
 from app.catalog.token_classification import TokenClassificationOptions
 from app.catalog.unknown_labels import unknown_labels
-from worker.heads.crf import WINDOW, add_modeling_file, trained_class
+from app.model_files.tailor_made import WINDOW
+from worker.heads.crf import add_modeling_file, trained_class
 from worker.protocol import Log
+from worker.training.classifier import load_classifier
 from worker.training.data import Batch, Examples, Records, overlapping_windows
-from worker.training.encoder import CLASSIFIERS, BaseModelFiles, load_classifier, trained_head
+from worker.training.encoder import CLASSIFIERS, BaseModelFiles, trained_head
 from worker.training.entities import entity_detail, entity_values
 from worker.training.failures import UserError
-from worker.training.interfaces import Objective, Scores
+from worker.training.interfaces import Objective, Predictions, Scores
 from worker.training.leakage import find_leakage
 from worker.training.outcomes import Baseline, Outcomes
 from worker.training.sequences import Chain, best_paths, confidences, negative_log_likelihood
@@ -136,9 +138,12 @@ class TokenClassification:
         return find_leakage(splits, lambda records: list(map(" ".join, records.column("tokens"))))
 
     def load_model(self, base: BaseModelFiles, tell: Callable[[Log], None]) -> PreTrainedModel:
-        """The body with a fresh head, unless the base has one for exactly these tags."""
+        """The body with a fresh head, but for the tags that the base's head has: these keep what was learned of them.
+
+        With a field these are also the scores of one such tag after another.
+        """
         loader = trained_class(base.config) if self.head == "crf" else AutoModelForTokenClassification
-        return load_classifier(base, loader, HEAD, self.labels, tell)
+        return load_classifier(base, loader, HEAD, self.labels, tell, outside="O")
 
     def encode(self, records: Records, tokenizer: PreTrainedTokenizerBase, max_length: int) -> Examples:
         """Windows with the places of their words' first pieces. Every word counts once, in however many windows."""
@@ -165,7 +170,8 @@ class TokenClassification:
             losses = (losses * here).sum(dim=1)
         share = batch.weight / here.sum(dim=1)  # of the window's words, those that count in it
         right = ((logits.detach().argmax(dim=-1) == tags) & here).sum(dim=1)
-        return Objective((losses * share).sum(), {"accuracy": (right * share).sum()})
+        predictions = Predictions("softmax", logits, share[:, None] * here)
+        return Objective((losses * share).sum(), {"accuracy": (right * share).sum()}, (predictions,))
 
     def predict(self, model: torch.nn.Module, batch: Batch) -> Sequence[WordScores]:
         """Logits of the words of every window."""

@@ -14,7 +14,7 @@ from transformers import PreTrainedModel
 from app.catalog.methods import conflict, in_order
 from worker.protocol import Log
 from worker.training.data import Batch, Records
-from worker.training.encoder import read_weights
+from worker.training.encoder import BaseModelFiles, read_weights
 from worker.training.failures import UserError
 from worker.training.features import Site
 from worker.training.interfaces import Objective, Task
@@ -57,9 +57,16 @@ class Adaptation:
             train = method.augment(train, materials)
         return train
 
+    def opening(self, base: BaseModelFiles) -> BaseModelFiles:
+        """The base model with how its weights are to be read."""
+        for method in self.methods.values():
+            base = method.opening(base)
+        return base
+
     def adapt(self, model: PreTrainedModel) -> PreTrainedModel:
         """The pretrained model, ready to train. Raises UserError where nothing in it would."""
-        model.requires_grad_(True)
+        for parameter in model.parameters():
+            parameter.requires_grad_(parameter.is_floating_point())  # weights of 4 or 8 bits are integers
         for method in self.methods.values():
             model = method.adapt(model, self.task)
         if not any(parameter.requires_grad for parameter in model.parameters()):
@@ -162,6 +169,12 @@ class Adaptation:
         """Put beside a saved model what else came of the methods."""
         for method in self.methods.values():
             method.add_files(model, directory)
+
+    def usage(self, usage: str) -> str:
+        """The lines of the model card that load the model."""
+        for method in self.methods.values():
+            usage = method.usage(usage)
+        return usage
 
     def save(self, model: PreTrainedModel, directory: Path) -> None:
         """Leave in `directory` what plain Transformers loads and what `load` needs to go on training."""

@@ -14,6 +14,7 @@ from huggingface_hub import EvalResult, ModelCardData
 
 from app.catalog.methods import DEFAULT_METHOD
 from app.catalog.plan import DataFile
+from app.model_files.adapters import is_adapter
 from worker.training.checkpoint import publish
 from worker.training.preprocessing import Preprocessed
 
@@ -60,7 +61,7 @@ def write_artifact(
     draft.mkdir()
     write_model(draft)
     provenance.preprocessing.write_parts(draft)
-    (draft / "README.md").write_text(model_card(provenance, metrics), "utf-8")
+    (draft / "README.md").write_text(model_card(provenance, metrics, adapter=is_adapter(draft)), "utf-8")
     (draft / "metrics.json").write_text(_json(metrics), "utf-8")
     manifest = {
         "job": provenance.job_id,
@@ -101,8 +102,11 @@ def write_step_metrics(path: Path, history: Sequence[dict[str, float]]) -> None:
         writer.writerows({**row, "step": int(step)} for step, row in sorted(rows.items()))
 
 
-def model_card(provenance: Provenance, metrics: dict[str, Any]) -> str:
-    """README.md of the model: front matter that hubs read, use, results with intervals, data, hyperparameters."""
+def model_card(provenance: Provenance, metrics: dict[str, Any], *, adapter: bool) -> str:
+    """README.md of the model: front matter that hubs read, use, results with intervals, data, hyperparameters.
+
+    `adapter`: it has no weights but those that PEFT puts onto the base model.
+    """
     task = provenance.task["type"]
     results = [
         EvalResult(
@@ -119,7 +123,8 @@ def model_card(provenance: Provenance, metrics: dict[str, Any]) -> str:
         if name in metrics[split]
     ]
     front = ModelCardData(
-        library_name="transformers",
+        library_name="peft" if adapter else "transformers",
+        base_model=provenance.base_model if adapter else None,
         pipeline_tag=task,
         tags=["tailor", "fine-tuned"],
         metrics=list(provenance.headline),

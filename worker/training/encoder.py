@@ -1,8 +1,8 @@
 """The base model: a Transformers directory, opened without running any code of it and without unpickling anything."""
 
 import json
-from collections.abc import Callable
-from dataclasses import dataclass
+from collections.abc import Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any, cast
 
@@ -14,6 +14,7 @@ from transformers import AutoConfig, AutoTokenizer, PreTrainedConfig, PreTrained
 
 from app.model_files.tokenizers import SENTENCEPIECE_TOKENIZERS
 from worker.protocol import Log
+from worker.training.adapter_files import whole_model
 from worker.training.failures import UserError, failure_of
 
 # Positions of these are counted from padding_idx + 1, so the first ones are never reached.
@@ -46,6 +47,7 @@ class BaseModelFiles:
     config: PreTrainedConfig
     tokenizer: PreTrainedTokenizerBase
     window_limit: int | None  # tokens; None: no limit
+    loading: Mapping[str, Any] = field(default_factory=dict[str, Any])  # further arguments of `from_pretrained`
 
     @property
     def window(self) -> int:
@@ -60,8 +62,9 @@ class BaseModelFiles:
 def open_base(id_: str, directory: Path, model_types: frozenset[str], *, words: bool = False) -> BaseModelFiles:
     """Open configuration and tokenizer. Raises UserError (param `model`) for what cannot be trained.
 
-    `words`: texts will come split into words.
+    `words`: texts will come split into words. An adapter is merged into the model that it lies on first.
     """
+    directory = _merged(id_, directory)
     config_path = directory / "config.json"
     try:
         model_type = json.loads(config_path.read_text("utf-8"))["model_type"]
@@ -118,6 +121,18 @@ def open_base(id_: str, directory: Path, model_types: frozenset[str], *, words: 
         backend.no_truncation()
         backend.no_padding()
     return BaseModelFiles(id_, directory, config, tokenizer, _window_limit(config, tokenizer))
+
+
+def _merged(id_: str, directory: Path) -> Path:
+    try:
+        return whole_model(directory)
+    except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
+        if failure_of(error).kind == "resource_error":
+            raise
+        reason = str(error).strip()[:500]
+        raise UserError(
+            "base_model_unreadable", f"Model {id_!r} cannot be merged into what it belongs on: {reason}", "model"
+        ) from error
 
 
 def _for_words(tokenizer: PreTrainedTokenizerBase, directory: Path) -> PreTrainedTokenizerBase:
@@ -209,6 +224,7 @@ def load_weights(base: BaseModelFiles, auto_class: Any, **config_changes: Any) -
             use_safetensors=True,
             trust_remote_code=False,
             ignore_mismatched_sizes=True,
+            **base.loading,
         )
     except (OSError, ValueError, RuntimeError, KeyError, SafetensorError) as error:
         if failure_of(error).kind == "resource_error":
@@ -230,40 +246,14 @@ def trained_head(base: BaseModelFiles, suffix: str, task: str) -> list[str]:
             "it for the task first, and evaluate the result.",
             "model",
         )
+    return head_labels(base, suffix)
+
+
+def head_labels(base: BaseModelFiles, suffix: str) -> list[str]:
+    """Names of the outputs of the base's head `suffix` in the order of their ids; empty where it has none."""
+    if not base.has_head(suffix):
+        return []
     return [str(label) for _, label in sorted((base.config.id2label or {}).items())]
-
-
-def keeps_head(base: BaseModelFiles, suffix: str, labels: list[str]) -> bool:
-    """Whether the base has a head `suffix` for exactly these labels, in their order."""
-    return base.has_head(suffix) and [label for _, label in sorted((base.config.id2label or {}).items())] == labels
-
-
-def load_classifier(
-    base: BaseModelFiles,
-    auto_class: Any,
-    suffix: str,
-    labels: list[str],
-    tell: Callable[[Log], None],
-    **config_changes: Any,
-) -> PreTrainedModel:
-    """The body with a fresh head for `labels`, unless the base has a head `suffix` for exactly these."""
-    model = load_weights(
-        base,
-        auto_class,
-        num_labels=len(labels),
-        id2label=dict(enumerate(labels)),
-        label2id={label: index for index, label in enumerate(labels)},
-        **config_changes,
-    )
-    kept = keeps_head(base, suffix, labels)
-    if (log := replaced_head(base, kept=kept)) is not None:
-        tell(log)
-    if base.has_head(suffix) and not kept:
-        # As many labels but others: the head's rows would fit, and mean something else.
-        fresh: PreTrainedModel = type(model)(model.config)
-        fresh.base_model.load_state_dict(model.base_model.state_dict())
-        return fresh
-    return model
 
 
 def read_weights(model: PreTrainedModel, directory: Path) -> None:

@@ -8,7 +8,7 @@ from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass
 from importlib import import_module
 from pathlib import Path
-from typing import Any, Protocol, Self, cast
+from typing import Any, Literal, Protocol, Self, cast
 
 import torch
 from pydantic import BaseModel
@@ -22,11 +22,28 @@ from worker.training.outcomes import Baseline, Outcomes
 
 
 @dataclass(frozen=True)
+class Predictions:
+    """What a model says of a batch: rows of `logits` [..., outputs], and what each counts in the loss, `weight` [...].
+
+    A row is a distribution over its outputs (`softmax`), one over yes and no for each of them (`sigmoid`), or plain
+    numbers in units of the loss (`number`). Rows of padding weigh nothing.
+    """
+
+    form: Literal["softmax", "sigmoid", "number"]
+    logits: torch.Tensor
+    weight: torch.Tensor
+
+
+@dataclass(frozen=True)
 class Objective:
-    """One batch's loss: `loss` is the weighted sum over its examples; `sums` are further weighted sums to report."""
+    """One batch's loss: `loss` is the weighted sum over its examples; `sums` are further weighted sums to report.
+
+    `predictions` are what the loss was computed from, for methods that compare them.
+    """
 
     loss: torch.Tensor
     sums: dict[str, torch.Tensor]
+    predictions: tuple[Predictions, ...] = ()
 
 
 @dataclass(frozen=True)

@@ -12,6 +12,7 @@ from transformers import PreTrainedModel
 
 from app.catalog.adaptation.spec import MethodSpec
 from worker.training.data import Batch, Records
+from worker.training.encoder import BaseModelFiles
 from worker.training.features import Site
 from worker.training.interfaces import Objective, Task, resolve
 from worker.training.materials import Materials
@@ -44,6 +45,10 @@ class Method:
     def augment(self, train: Records, materials: Materials) -> Records:
         """The training records as the run shall see them, before they are encoded. Raises UserError."""
         return train
+
+    def opening(self, base: BaseModelFiles) -> BaseModelFiles:
+        """The base model with how its weights are to be read. Raises UserError where they cannot be read so."""
+        return base
 
     def adapt(self, model: PreTrainedModel, task: Task) -> PreTrainedModel:
         """Inject and freeze; the model has its pretrained weights. What requires a gradient afterwards trains.
@@ -95,6 +100,10 @@ class Method:
 
     def add_files(self, model: PreTrainedModel, directory: Path) -> None:
         """Put beside a model that was saved what else came of the method."""
+
+    def usage(self, usage: str) -> str:
+        """The lines of the model card that load the model, made of those of its task; asked when training is over."""
+        return usage
 
     def report(self) -> dict[str, Any]:
         """What the domain report says of the method, as JSON; asked when training is over."""

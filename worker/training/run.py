@@ -116,7 +116,7 @@ def run(plan: TrainingPlan, run_dir: Path, emit: Callable[[Event], None], stop: 
         files={name: records.file for name, records in splits.items()},
         labels=task.labels,
         headline=variant.headline,
-        usage=trained.task.usage(),
+        usage=adaptation.usage(trained.task.usage()),
         preprocessing=preprocessed,
         domain="" if report is None else card_section(report),
     )

@@ -7,7 +7,7 @@ from torch import nn
 from torch.nn import functional
 from transformers import PreTrainedModel
 
-from worker.training.encoder import CLASSIFIERS
+from worker.training.classifier import output_layer
 
 
 class ScaledLinear(nn.Linear):
@@ -38,11 +38,7 @@ def scale_output(model: PreTrainedModel, scale: float, start: float | None) -> N
     A fresh head starts around `start`, where it has a bias, and about as far from there as one without a scale would in
     units of the spread. `start` is None for a trained head, whose outputs stay what they are.
     """
-    name, layer = [
-        (name, module)
-        for name, module in model.named_modules()
-        if isinstance(module, nn.Linear) and module.out_features == 1 and f"{name}.".startswith(CLASSIFIERS)
-    ][-1]
+    name, layer = output_layer(model)
     bias = cast("nn.Parameter | None", layer.bias)
     with torch.no_grad():
         if start is None:

@@ -30,6 +30,7 @@ from worker.training.materials import Materials
 from worker.training.optimizer import Rates, adamw
 from worker.training.outcomes import Outcomes
 from worker.training.preprocessing import Preprocessed
+from worker.training.quantization import holds_its_place
 from worker.training.sampler import LengthBuckets, Sampler
 from worker.training.schedule import warmup_steps
 from worker.training.store import Store
@@ -81,7 +82,7 @@ class Stage:
         seed_generators(self.run.plan.seed)
         tell = self.run.emit if self.tells else _keep_silent
         self.tells = False
-        return self.task.load_model(self.base, tell)
+        return self.task.load_model(self.adaptation.opening(self.base), tell)
 
     def free(self) -> None:
         """Let go of the model until it is the stage's turn."""
@@ -249,7 +250,8 @@ def train(stage: Stage, state: TrainState, *, weights: Path | None, resume_from:
     if (log := adaptation.log(model)) is not None:
         run.emit(log)
     accelerator = Accelerator(mixed_precision={"fp32": "no"}.get(chosen.precision, chosen.precision))
-    model.to(accelerator.device)
+    if not holds_its_place(model):
+        model.to(accelerator.device)
     for module in adaptation.modules().values():
         module.to(accelerator.device)
     rates = Rates(chosen.peak_learning_rate, chosen.peak_head_learning_rate, chosen.weight_decay)

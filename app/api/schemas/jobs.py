@@ -51,7 +51,7 @@ class _Adaptation(RequestModel):
 
     @model_validator(mode="after")
     def _all_compose(self) -> Self:
-        if (found := conflict(self.model_fields_set)) is not None:
+        if (found := conflict({name: getattr(self, name) for name in self.model_fields_set})) is not None:
             one, other, reason = found
             raise ValueError(f"{one} and {other} do not go together: {reason}. Leave one of them out")
         return self

@@ -2,7 +2,7 @@
 
 from typing import Annotated, Literal
 
-from pydantic import Field, StrictBool, StrictFloat, StrictInt, StringConstraints
+from pydantic import Field, StrictBool, StrictFloat, StrictInt, StringConstraints, model_validator
 
 from app.catalog.adaptation.spec import MethodOptions, MethodSpec
 
@@ -28,6 +28,37 @@ class LoraOptions(MethodOptions):
     rslora: StrictBool = Field(
         default=False, description="Scale by alpha / sqrt(r), which keeps large ranks stable (Kalajdzievski 2023)."
     )
+    artifact: Literal["merged", "adapter", "both"] = Field(
+        default="both",
+        description="What the result is. `merged`: a model like any other. `adapter`: a directory of a few MB that "
+        "PEFT loads onto the base model; evaluations and further jobs merge it, and while it is there the base model "
+        "cannot be deleted. `both`: the merged model, with the adapter beside it in `adapter/`.",
+    )
+    quantization: Literal["4bit", "8bit"] | None = Field(
+        default=None,
+        description="Keep the base model's linear layers in so many bits while the matrices train (QLoRA, Dettmers et "
+        "al. 2023). Needs a worker with a CUDA device and `tailor[qlora]`, and `artifact: adapter`.",
+    )
+
+    @model_validator(mode="after")
+    def _is_not_rounded_twice(self) -> "LoraOptions":
+        if self.quantization is not None and self.artifact != "adapter":
+            raise ValueError(
+                f'artifact is "{self.artifact}", but nothing is merged into a base that is rounded to '
+                f'{self.quantization}; ask for "artifact": "adapter", which is merged in full precision where it is '
+                "used"
+            )
+        return self
+
+
+def _without_base(options: LoraOptions) -> dict[str, str]:
+    if options.artifact != "adapter":
+        return {}
+    reason = (
+        'an adapter alone belongs on the base model, which is trained before the adapter is (the option "artifact" '
+        'of lora can be "merged" or "both" there)'
+    )
+    return dict.fromkeys(("continued_pretraining", "meta_learning"), reason)
 
 
 LORA = MethodSpec(
@@ -39,5 +70,6 @@ LORA = MethodSpec(
         "l2_sp": "lora leaves the pretrained weights where they are, so there is no distance to them to penalise",
         "mixout": "lora leaves the pretrained weights where they are, so there is nothing to mix them with",
     },
+    conflicts_of=_without_base,
     example={"r": 8, "alpha": 16.0},
 )

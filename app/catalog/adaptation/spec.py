@@ -50,10 +50,13 @@ class NeededModel:
 
 @dataclass(frozen=True)
 class JobFacts:
-    """What is known of a job when it is created: its base model's type, if it is, and its number of target files."""
+    """What is known of a job when it is created: its base model's type and its task, if they are, and its number of
+    target files.
+    """
 
     model_type: str | None
     target_files: int
+    task: str | None = None
 
 
 def no_files(options: Any, task: Mapping[str, Any]) -> tuple[NeededFile, ...]:
@@ -71,6 +74,11 @@ def no_columns(options: Any) -> tuple[str, ...]:
     return ()
 
 
+def no_conflicts(options: Any) -> Mapping[str, str]:
+    """What a method whose options change nothing about that does not go together with."""
+    return {}
+
+
 def no_misfit(options: Any, facts: JobFacts) -> str | None:
     """What a method that any job can have says against a job."""
     return None
@@ -80,13 +88,13 @@ def no_misfit(options: Any, facts: JobFacts) -> str | None:
 class MethodSpec:
     """A method: its options and the tasks it serves, for a method of few `why_tasks` says why; `impl` names its class.
 
-    `conflicts` are the methods that it makes no sense together with, and why; one side names a pair. `example` are
-    options that a job could give. `files` and `models` tell from options, and the job's task, what else is to be
-    fetched, the same keys whatever the task; of the task, what is told from the training file is missing at first,
-    `type` included. `extras` are columns of the training file that it reads besides the task's fields: they are kept as
-    `records.extra(column)`. `needs_target`: it makes no sense without the job's `target_files`. `misfit` says why a
-    job cannot have the method with these options, and what to change, in words that can follow "adaptation.<name> ";
-    None if it can.
+    `conflicts` are the methods that it makes no sense together with, and why; one side names a pair. `conflicts_of` are
+    further ones that some options have. `example` are options that a job could give. `files` and `models` tell from
+    options, and the job's task, what else is to be fetched, the same keys whatever the task; of the task, what is told
+    from the training file is missing at first, `type` included. `extras` are columns of the training file that it reads
+    besides the task's fields: they are kept as `records.extra(column)`. `needs_target`: it makes no sense without the
+    job's `target_files`. `misfit` says why a job cannot have the method with these options, and what to change, in
+    words that can follow "adaptation.<name> "; None if it can.
     """
 
     name: str
@@ -96,6 +104,7 @@ class MethodSpec:
     tasks: tuple[str, ...] = (ALL_TASKS,)
     why_tasks: str = ""
     conflicts: Mapping[str, str] = field(default_factory=dict[str, str])
+    conflicts_of: Callable[[Any], Mapping[str, str]] = no_conflicts
     example: Mapping[str, Any] = field(default_factory=dict[str, Any])
     files: Callable[[Any, Mapping[str, Any]], tuple[NeededFile, ...]] = no_files
     models: Callable[[Any], tuple[NeededModel, ...]] = no_models

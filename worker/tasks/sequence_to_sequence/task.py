@@ -37,7 +37,7 @@ from worker.training.encoder_decoder import (
     vocabulary_size,
 )
 from worker.training.failures import UserError
-from worker.training.interfaces import Objective, Scores
+from worker.training.interfaces import Objective, Predictions, Scores
 from worker.training.leakage import find_leakage
 from worker.training.outcomes import Baseline, Outcomes
 from worker.training.written_texts import IGNORED, WrittenTexts, cut_off_log, decode_texts, encode_texts
@@ -196,7 +196,8 @@ class SequenceToSequence:
         here = labels != IGNORED
         share = batch.weight / here.sum(dim=1)
         right = ((logits.detach().argmax(dim=-1) == labels) & here).sum(dim=1)
-        return Objective((losses.sum(dim=1) * share).sum(), {"accuracy": (right * share).sum()})
+        predictions = Predictions("softmax", logits, share[:, None] * here)
+        return Objective((losses.sum(dim=1) * share).sum(), {"accuracy": (right * share).sum()}, (predictions,))
 
     def predict(self, model: torch.nn.Module, batch: Batch) -> Sequence[Written]:
         """What the model writes by itself, and the loss of the targets without smoothing."""

@@ -19,7 +19,7 @@ from worker.tasks.text_classification.labels import refuse_unknown, refuse_unsee
 from worker.training.data import Batch, Ragged, Records
 from worker.training.encoder import BaseModelFiles, trained_head
 from worker.training.failures import UserError
-from worker.training.interfaces import Objective, Scores
+from worker.training.interfaces import Objective, Predictions, Scores
 from worker.training.multi_label_metrics import multi_label_detail, multi_label_values
 from worker.training.outcomes import PROBABILITIES, Baseline, Outcomes, calibrate
 from worker.training.thresholds import UNTUNED, tune_thresholds
@@ -112,7 +112,9 @@ class MultiLabel:
             without, having = torch.from_numpy(self.label_weights).to(logits.device)
             losses = losses * torch.where(truth > 0, having, without)
         right = ((logits.detach() >= 0) == (truth > 0)).float().mean(dim=1)
-        return Objective((losses.mean(dim=1) * batch.weight).sum(), {"label_accuracy": (right * batch.weight).sum()})
+        sums = {"label_accuracy": (right * batch.weight).sum()}
+        predictions = Predictions("sigmoid", logits, batch.weight)
+        return Objective((losses.mean(dim=1) * batch.weight).sum(), sums, (predictions,))
 
     def score(self, records: Records, logits: NDArray[np.float64]) -> Scores:
         """On validation, thresholds are tuned first. `loss` is plain: no smoothing, no weights."""

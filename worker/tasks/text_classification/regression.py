@@ -15,7 +15,7 @@ from worker.tasks.text_classification.goal import HEAD, LISTED, Training
 from worker.training.data import Batch, Records
 from worker.training.encoder import BaseModelFiles, trained_head
 from worker.training.failures import UserError
-from worker.training.interfaces import Objective, Scores
+from worker.training.interfaces import Objective, Predictions, Scores
 from worker.training.outcomes import Baseline, Outcomes
 from worker.training.regression_metrics import regression_detail, regression_values
 from worker.training.scaled_output import scale_output
@@ -114,7 +114,8 @@ class Regression:
         errors = logits[:, 0] - batch.targets["label"]
         losses = (errors / self.scale) ** 2
         absolute = errors.detach().abs() * batch.weight
-        return Objective((losses * batch.weight).sum(), {"mae": absolute.sum()})
+        predictions = Predictions("number", logits / self.scale, batch.weight)
+        return Objective((losses * batch.weight).sum(), {"mae": absolute.sum()}, (predictions,))
 
     def score(self, records: Records, logits: NDArray[np.float64]) -> Scores:
         """`loss` is that of training, in units of the spread; all else is in the units of the file."""

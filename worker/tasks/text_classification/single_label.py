@@ -18,7 +18,7 @@ from worker.tasks.text_classification.labels import refuse_unknown, refuse_unsee
 from worker.training.data import Batch, Records
 from worker.training.encoder import BaseModelFiles, trained_head
 from worker.training.failures import UserError
-from worker.training.interfaces import Objective, Scores
+from worker.training.interfaces import Objective, Predictions, Scores
 from worker.training.metrics import classification_detail, classification_values
 from worker.training.outcomes import PROBABILITIES, Baseline, Outcomes, calibrate
 
@@ -99,7 +99,8 @@ class SingleLabel:
         labels = batch.targets["label"]
         losses = functional.cross_entropy(logits, labels, reduction="none", label_smoothing=self.label_smoothing)
         right = (logits.detach().argmax(dim=-1) == labels) * batch.weight
-        return Objective((losses * batch.weight).sum(), {"accuracy": right.sum()})
+        predictions = Predictions("softmax", logits, batch.weight)
+        return Objective((losses * batch.weight).sum(), {"accuracy": right.sum()}, (predictions,))
 
     def score(self, records: Records, logits: NDArray[np.float64]) -> Scores:
         """`loss` is the plain mean cross-entropy: no smoothing, no label weights."""

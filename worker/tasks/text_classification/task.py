@@ -18,8 +18,9 @@ from worker.tasks.text_classification.goal import HEAD, Goal, Training
 from worker.tasks.text_classification.multi_label import MultiLabel
 from worker.tasks.text_classification.regression import TARGETS, Regression
 from worker.tasks.text_classification.single_label import SingleLabel
+from worker.training.classifier import keeps_head, load_classifier
 from worker.training.data import Batch, Examples, Records, overlapping_windows, tokenize
-from worker.training.encoder import CLASSIFIERS, BaseModelFiles, keeps_head, load_classifier, trained_head
+from worker.training.encoder import CLASSIFIERS, BaseModelFiles, trained_head
 from worker.training.failures import UserError
 from worker.training.interfaces import Objective, Scores
 from worker.training.leakage import find_leakage
@@ -100,7 +101,7 @@ class TextClassification:
         return None
 
     def load_model(self, base: BaseModelFiles, tell: Callable[[Log], None]) -> PreTrainedModel:
-        """The body with a fresh classification head, unless the base has one for exactly these outputs."""
+        """The body with a fresh classification head, but for the outputs that the base's head has: these are kept."""
         model = load_classifier(
             base,
             AutoModelForSequenceClassification,

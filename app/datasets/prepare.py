@@ -20,7 +20,7 @@ from app.datasets.layouts import LAYOUTS
 from app.datasets.layouts.layout import Layout
 from app.datasets.lengths import TokenCounter, load_tokenizer
 from app.datasets.limits import Deadline, apply_limits, memory_error
-from app.datasets.mapping import keep_columns
+from app.datasets.mapping import keep_columns, keep_domain
 from app.datasets.problems import Problem, Problems, listed
 from app.datasets.report import Report, TargetReport, TokenReport
 from app.datasets.source import Source, open_source
@@ -158,6 +158,8 @@ def _read(
         kept = keep_columns(plan.extras, file.columns, problems)
         if len(kept) < len(plan.extras):
             return None
+        kept |= keep_domain(plan.extras, file.columns)
+        extras = [column.column for column in kept.values()]
         written = (*fields, *kept)
         mapped = form.mapped | {field.name: column for field, column in kept.items()}
         writing = Writing(written, mapped, plan.limits, source.deadline, problems, warnings, log)
@@ -170,7 +172,7 @@ def _read(
             line_of = _word_line if isinstance(file, ConllColumns) else _record_line
             scheme = unify_tags(records, tags, line_of, problems, source.deadline)
         used = set(laid_out.source_columns) if laid_out else {by.column for by in mapped.values()}
-        used |= set(plan.extras)
+        used |= set(extras)
         unused = [column for column in file.columns if column not in used]
         if "" in unused:
             warnings.add(
@@ -184,9 +186,7 @@ def _read(
         delimiter = file.delimiter if isinstance(file, DelimitedText) else None
         name = layout.name if layout else None
         told = laid_out.told if laid_out else {}
-        return _Reading(
-            detected, delimiter, file.blank_lines, rows, form, name, told, scheme, unused, list(plan.extras)
-        )
+        return _Reading(detected, delimiter, file.blank_lines, rows, form, name, told, scheme, unused, extras)
 
 
 def _record_line(row: int, word: int) -> int:

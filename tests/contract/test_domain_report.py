@@ -11,17 +11,18 @@ import pytest
 import torch
 from transformers import AutoModel, AutoTokenizer, MarianTokenizer
 
+from app.catalog.plan import TrainingPlan
 from app.catalog.records import RecordField, extra
 from app.catalog.tasks import TASKS
 from tests.contract.families import FAMILIES
 from tests.contract.probes import PROBES, Probe
-from tests.contract.tiny import Row, write_records
+from tests.contract.tiny import Row, make_plan, train, write_records
 from tests.contract.writers import write_marian
 from tests.worker.test_pages import HOSTILE, assert_harmless
 from worker.domain_report.features import mean_features
 from worker.domain_report.report import JSON_FILE, PAGE_FILE, ReportInputs, card_section, make, save
 from worker.domain_report.verdict import Control
-from worker.protocol import Event
+from worker.protocol import Checkpoint, Event, Metrics
 from worker.training.data import Records, read_records
 from worker.training.encoder import open_base
 from worker.training.evaluation import predict, score
@@ -104,6 +105,7 @@ def inputs(
         max_length=24,
         train=train,
         target=files,
+        domain_column="domain",
         judged=found,
         control=None,
         methods={},
@@ -217,6 +219,52 @@ def test_a_report_ends_when_it_is_told_to(tiny_encoder: Path, tmp_path: Path) ->
     with pytest.raises(StoppedError):
         write(made, tmp_path)
     assert not (tmp_path / JSON_FILE).exists()
+
+
+def test_a_job_leaves_its_report_in_the_artifact_and_the_same_one_after_a_resume(
+    tiny_encoder: Path, tmp_path: Path
+) -> None:
+    rows = labelled(drawn(WORDS, 1), ["books", "films"])
+
+    def plan(name: str, **changes: Any) -> TrainingPlan:
+        return make_plan(
+            tmp_path / name,
+            tiny_encoder,
+            rows,
+            rows[:10],
+            adaptation={"l2_sp": {"control": True}},
+            target=drawn(LETTERS, 2),
+            n_epochs=2,
+            batch_size=8,
+            **changes,
+        )
+
+    whole = train(plan("whole"), tmp_path / "whole")
+    artifact = tmp_path / "whole" / "artifact"
+    report = json.loads((artifact / JSON_FILE).read_text("utf-8"))
+    assert (report["verdict"]["split"], report["verdict"]["rows"]) == ("validation", 10)
+    assert report["verdict"]["methods"] == ["l2_sp"]
+    validation = whole.result.metrics["validation"]
+    [decisive] = [test for test in report["verdict"]["measured"] if test["name"] == "f1_macro"]
+    assert decisive["b"] == pytest.approx(validation["f1_macro"])
+    assert report["evaluated"]["metrics"]["f1_macro"] == validation["f1_macro"]
+    assert [part["slice"] for part in report["domains"]["domains"]] == ["books", "films"]
+    assert report["a_distance"]["before"]["value"] > 1.5
+    assert report["verdict"]["sentence"] in (artifact / "README.md").read_text("utf-8")
+    assert_harmless((artifact / PAGE_FILE).read_text("utf-8"))
+    listed = json.loads((artifact / "manifest.json").read_text("utf-8"))["files"]
+    assert {JSON_FILE, PAGE_FILE} <= set(listed) & set(whole.result.artifact_files)
+
+    # Stopped when its training is over, while the report is being made.
+    part = train(plan("part"), tmp_path / "part", when=lambda event: isinstance(event, Metrics) and event.step == 20)
+    assert part.stopped
+    last = part.of(Checkpoint)[-1].path
+    again = train(plan("part", resume_from=last), tmp_path / "part")
+    assert (again.run_dir / "artifact" / JSON_FILE).read_bytes() == (artifact / JSON_FILE).read_bytes()
+
+    plain = train(make_plan(tmp_path / "plain", tiny_encoder, rows, n_epochs=1), tmp_path / "plain")
+    assert not {JSON_FILE, PAGE_FILE} & set(plain.result.artifact_files)
+    assert "## Domain" not in (tmp_path / "plain" / "artifact" / "README.md").read_text("utf-8")
 
 
 FEATURED = ("bert", "roberta", "deberta", "xlnet", "modernbert", "gpt2", "llama", "bart", "t5", "marian")

@@ -2,16 +2,15 @@
 
 from collections.abc import Sequence
 from dataclasses import dataclass
-from typing import Any
 
 import numpy as np
 
 from app.catalog.records import RecordField, extra
+from app.datasets.field_types import as_texts
 from worker.domain_report.words import spaced
 from worker.evaluation.slices import NO_VALUE
 from worker.training.data import Records
 
-DOMAIN = "domain"  # the column that says where a record comes from
 SOURCE, TARGET = "training texts", "target texts"
 
 
@@ -47,12 +46,12 @@ class Corpora:
 MOST_PARTS = 10  # domains and files that are shown by themselves, the largest
 
 
-def gather(train: Records, fields: Sequence[RecordField], target: Sequence[Records]) -> Corpora:
+def gather(train: Records, fields: Sequence[RecordField], target: Sequence[Records], domain_column: str) -> Corpora:
     """The corpora of a job. Where the task takes texts split into words, target texts are split in the same way."""
     texts = texts_of(train, fields)
     words = any(field.type == "words" for field in fields)
     files = [(records.file.filename, _target_texts(records, words=words)) for records in target]
-    parts = [Corpus(f"training: {name}", found) for name, found in _by_domain(train, texts)]
+    parts = [Corpus(f"training: {name}", found) for name, found in _by_domain(domains_of(train, domain_column), texts)]
     if len(files) > 1:
         parts += [Corpus(f"target: {name}", found, target=True) for name, found in files]
     whole = Corpus(TARGET, [text for _, found in files for text in found], target=True) if files else None
@@ -60,24 +59,16 @@ def gather(train: Records, fields: Sequence[RecordField], target: Sequence[Recor
     return Corpora(Corpus(SOURCE, texts), whole, parts[:MOST_PARTS])
 
 
-def domains_of(records: Records) -> list[str | None] | None:
-    """The domain of every record; None where the file has no such column, or it was not kept."""
-    column = extra(DOMAIN).name
-    return records.column(column) if column in records.table.column_names else None
+def domains_of(records: Records, column: str) -> list[str | None] | None:
+    """The domain of every record by a column of the file; None where there is none that was kept."""
+    name = extra(column).name
+    return records.column(name) if name in records.table.column_names else None
 
 
 def texts_of(records: Records, fields: Sequence[RecordField]) -> list[str]:
     """All that a model reads of each record, one text."""
-    columns = [list(map(_joined, records.column(field.name))) for field in fields if field.is_read]
+    columns = [as_texts(field, records.column(field.name)) for field in fields if field.is_read]
     return ["\n".join(filter(None, parts)) for parts in zip(*columns, strict=True)]
-
-
-def _joined(value: Any) -> str:
-    """A text, words, or the messages of a chat, as one text."""
-    if isinstance(value, list):
-        words = [item if isinstance(item, str) else item["content"] or "" for item in value]
-        return ("\n" if value and not isinstance(value[0], str) else " ").join(words)
-    return value or ""
 
 
 def _target_texts(records: Records, *, words: bool) -> list[str]:
@@ -85,8 +76,7 @@ def _target_texts(records: Records, *, words: bool) -> list[str]:
     return [spaced(text) for text in texts] if words else texts
 
 
-def _by_domain(train: Records, texts: Sequence[str]) -> list[tuple[str, list[str]]]:
-    domains = domains_of(train)
+def _by_domain(domains: Sequence[str | None] | None, texts: Sequence[str]) -> list[tuple[str, list[str]]]:
     if domains is None:
         return []
     found: dict[str, list[str]] = {}

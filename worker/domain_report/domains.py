@@ -4,7 +4,6 @@ from dataclasses import dataclass, replace
 
 from app.catalog.task_spec import Variant
 from app.comparison.paired import Difference
-from worker.domain_report.corpora import DOMAIN
 from worker.domain_report.verdict import Control, Found, difference_on, holm, outcome_of
 from worker.evaluation.slices import by_value, score_slices
 from worker.training.interfaces import Task
@@ -40,9 +39,11 @@ class DomainTable:
     left_out: int
 
 
-def score_domains(task: Task, variant: Variant, judged: Judged, control: Control | None, seed: int) -> DomainTable:
-    """Scores by the column DOMAIN, which the records have."""
-    slicing = by_value(judged.records, DOMAIN)
+def score_domains(
+    task: Task, variant: Variant, judged: Judged, column: str, control: Control | None, seed: int
+) -> DomainTable:
+    """Scores by a column that the records have."""
+    slicing = by_value(judged.records, column)
     # What is tuned is tuned on the whole validation file: as a test file it is scored as it is.
     whole = replace(judged.records, split="test")
     scored = [

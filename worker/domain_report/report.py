@@ -12,10 +12,11 @@ import torch
 from transformers import PreTrainedModel
 
 from app.catalog.plan import TrainingPlan
+from app.catalog.records import DOMAIN
 from app.catalog.task_spec import TaskSpec, Variant
 from worker.domain_report import separability, tokenizer_use, vocabulary
 from worker.domain_report.contents import FORMAT, DomainReport, DomainShift, NotMeasured
-from worker.domain_report.corpora import DOMAIN, Corpora, domains_of, gather
+from worker.domain_report.corpora import Corpora, domains_of, gather
 from worker.domain_report.domains import DomainTable, score_domains
 from worker.domain_report.features import NoFeaturesError, mean_features
 from worker.domain_report.page import page
@@ -39,9 +40,9 @@ class ReportInputs:
     """What is known when a job's training is over; `of_run` finds it.
 
     `task` has what was tuned. `train` and the target texts (field `text`) are cleaned, `train` is not augmented.
-    `load_base` loads the body as it was before all training, on whatever device; `trained` is where features are
-    computed. `judged` is the test file, else the validation file, else None. `methods` and `stages` are JSON by name,
-    what each has to say of itself.
+    `domain_column` of the files says which domain a record is of. `load_base` loads the body as it was before all
+    training, on whatever device; `trained` is where features are computed. `judged` is the test file, else the
+    validation file, else None. `methods` and `stages` are JSON by name, what each has to say of itself.
     """
 
     job: str
@@ -56,6 +57,7 @@ class ReportInputs:
     max_length: int
     train: Records
     target: Sequence[Records]
+    domain_column: str
     judged: Judged | None
     control: Control | None
     methods: Mapping[str, Mapping[str, Any]]
@@ -92,6 +94,7 @@ def of_run(trained: Trained, train: Records, judged: Judged | None) -> ReportInp
         max_length=stage.max_length,
         train=train,
         target=materials.target,
+        domain_column=next(filter(None, (options.get("domain_field") for options in plan.adaptation.values())), DOMAIN),
         judged=judged,
         control=control,
         methods={name: method.report() for name, method in stage.adaptation.methods.items()},
@@ -120,7 +123,7 @@ def card_section(report: DomainReport) -> str:
 
 def make(inputs: ReportInputs) -> DomainReport:
     """Measure what can be measured. Raises StoppedError once `stop` is set."""
-    corpora = gather(inputs.train, inputs.variant.fields, inputs.target)
+    corpora = gather(inputs.train, inputs.variant.fields, inputs.target, inputs.domain_column)
     judged = inputs.judged
     split, outcomes = (None, None) if judged is None else (judged.records.split, judged.outcomes)
     verdict = judge(inputs.adaptation, inputs.variant, split, outcomes, inputs.control, inputs.seed)
@@ -207,8 +210,9 @@ def _domains(inputs: ReportInputs) -> DomainTable | NotMeasured:
     judged = inputs.judged
     if judged is None:
         return NotMeasured("The job has neither a validation nor a test file.")
-    if domains_of(judged.records) is None:
+    if domains_of(judged.records, inputs.domain_column) is None:
         return NotMeasured(
-            f"The {judged.records.split} file has no column {DOMAIN!r} that says where each record comes from."
+            f"The {judged.records.split} file has no column {inputs.domain_column!r} that says which domain a record "
+            "is of."
         )
-    return score_domains(inputs.task, inputs.variant, judged, inputs.control, inputs.seed)
+    return score_domains(inputs.task, inputs.variant, judged, inputs.domain_column, inputs.control, inputs.seed)

@@ -229,8 +229,8 @@ def test_options_that_do_not_fit_the_model_are_refused_with_what_would(
 
 
 def test_every_method_is_tested_and_says_what_it_composes_with() -> None:
-    # What is a stage of its own is tested in test_stages.
-    assert set(METHODS) == {name for adaptation in CASES for name in adaptation} | {"full", *HANDING_ON}
+    of_stages = set(HANDING_ON)  # tests/contract/test_stages.py
+    assert set(METHODS) == {name for adaptation in CASES for name in adaptation} | {"full"} | of_stages
     for name, spec in METHODS.items():
         spec.options.model_validate(dict(spec.example))
         for other in METHODS:

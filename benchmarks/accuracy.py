@@ -8,23 +8,15 @@ where there is none, every fifth training record, which is then left out of trai
 
 import argparse
 import json
-import os
 import tempfile
-import threading
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from app.catalog.hyperparameters import Hyperparameters
-from app.catalog.plan import DataFile, PreparationLimits, PreparationPlan, TrainingPlan
-from app.catalog.tasks import TASKS
-from app.datasets.prepare import prepare
-from app.registry.base_models import STARTER, starter_directory
-from worker.child import ENVIRONMENT
-from worker.protocol import Event, Metrics, Result
+from benchmarks.cells import Training, read_lines, train
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
-LIMITS = PreparationLimits(max_decompressed_bytes=1 << 30, max_row_bytes=1 << 20, memory_bytes=1 << 32, timeout_s=600)
 
 
 @dataclass(frozen=True)
@@ -84,70 +76,26 @@ HELD_OUT = 5  # where a choice has no validation file: every such training recor
 
 def run_job(job: Job, seed: int, run_dir: Path, *, choose: bool) -> dict[str, Any]:
     """The metrics that the job ends with; with `choose` those of what stands for the test file."""
-    os.environ.update(ENVIRONMENT)  # before torch and Transformers are imported
-    from worker.training.run import run
-
-    base = starter_directory()
-    assert base is not None
-    (run_dir / "base").symlink_to(base, target_is_directory=True)
-    (run_dir / "data").mkdir()
-    for split, lines in _lines(job, choose=choose).items():
-        (run_dir / f"{split}.jsonl").write_text("".join(lines), "utf-8")
-    files = {path.stem: _prepared(job, path.stem, run_dir) for path in sorted(run_dir.glob("*.jsonl"))}
-    plan = TrainingPlan(
-        job_id="benchmark",
-        attempt=1,
-        task=job.task,
+    training = Training(
+        job.task,
+        _lines(job, choose=choose),
+        job.hyperparameters,
+        job.metric,
+        columns=job.columns,
         adaptation=job.adaptation,
-        hyperparameters=job.hyperparameters,
-        seed=seed,
-        model=STARTER,
-        fine_tuned_model="benchmark",
-        base="base",
-        train=files["train"],
-        validation=files.get("validation"),
-        test=files["test"],
     )
-    events: list[Event] = []
-
-    def emit(event: Event) -> None:
-        events.append(event)
-        if isinstance(event, Metrics) and event.split != "train":
-            print(f"  {event.split}, epoch {event.epoch:g}: {job.metric} {event.values[job.metric]:.4f}", flush=True)
-
-    run(plan, run_dir, emit, threading.Event())
-    return next(event.metrics for event in events if isinstance(event, Result))
+    return train(training, seed, run_dir)
 
 
 def _lines(job: Job, *, choose: bool) -> dict[str, list[str]]:
     """The lines of every split."""
-    splits = {
-        split: (job.directory / f"{split}.jsonl").read_text("utf-8").splitlines(keepends=True) for split in job.splits
-    }
+    splits = {split: read_lines(job.directory / f"{split}.jsonl") for split in job.splits}
     if not choose:
         return splits
     if "validation" in splits:
         return {"train": splits["train"], "test": splits["validation"]}
     left = [line for number, line in enumerate(splits["train"]) if number % HELD_OUT]
     return {"train": left, "test": splits["train"][::HELD_OUT]}
-
-
-def _prepared(job: Job, split: str, run_dir: Path) -> DataFile:
-    name = f"{split}.jsonl"
-    plan = PreparationPlan(
-        job_id="benchmark",
-        attempt=1,
-        source=name,
-        filename=name,
-        task=job.task["type"],
-        options=TASKS[job.task["type"]].reading(job.task),
-        columns=job.columns,
-        limits=LIMITS,
-    )
-    made = prepare(plan, run_dir, lambda _: None)
-    path = f"data/{split}.parquet"
-    (run_dir / made.records_path).rename(run_dir / path)
-    return DataFile(path=path, file_id=split, filename=name, sha256=split, rows=made.report["rows"])
 
 
 def main() -> None:

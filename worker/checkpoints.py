@@ -1,5 +1,6 @@
 """Checkpoints between a run directory and the blob store: pushed while training goes on, restored before a resume."""
 
+import itertools
 import logging
 import os
 import shutil
@@ -43,6 +44,12 @@ class _Waiting:
     said_before: int  # things that the relay had been given when the checkpoint was announced
 
 
+def _supersedes(newer: protocol.Checkpoint, older: protocol.Checkpoint) -> bool:
+    if newer.step == older.step:
+        return True
+    return not older.pinned and (newer.best or not older.best)
+
+
 class CheckpointPusher:
     """Pushes checkpoints from a thread of its own, each behind everything that was said before it.
 
@@ -57,6 +64,7 @@ class CheckpointPusher:
         self._heartbeat = heartbeat
         self._relay = relay
         self._waiting: list[_Waiting] = []
+        self._numbers = itertools.count()
         self._closed = False
         self._changed = threading.Condition()
         self._thread = threading.Thread(target=self._push_all, name="checkpoints", daemon=True)
@@ -65,19 +73,23 @@ class CheckpointPusher:
     def add(self, said: protocol.Checkpoint) -> None:
         """Take a checkpoint. Its files are linked aside at once, since the child deletes old checkpoints.
 
-        One that is gone already was deleted for a newer one, of which the child has told behind this one. Raises
-        OSError for a run directory that cannot be used.
+        One that is gone already, or is another by now, was deleted or replaced for a newer one, of which the child has
+        told behind this one. Raises OSError for a run directory that cannot be used.
         """
-        source, aside = self._run_dir / said.path, self._run_dir / "outbox" / f"step-{said.step}"
+        # A number of its own: the end of a stage has the step of the stage's last checkpoint, which may still wait.
+        source, aside = self._run_dir / said.path, self._run_dir / "outbox" / f"{next(self._numbers)}-step-{said.step}"
         try:
-            shutil.copytree(source, aside, copy_function=os.link, dirs_exist_ok=True)
+            shutil.copytree(source, aside, copy_function=os.link)
         except OSError:
             shutil.rmtree(aside, ignore_errors=True)
             if source.exists() or not source.parent.exists():
                 raise
             return
+        if protocol.listing(aside) != said.files:
+            shutil.rmtree(aside)
+            return
         with self._changed:
-            superseded = [item for item in self._waiting if not item.said.pinned and (said.best or not item.said.best)]
+            superseded = [item for item in self._waiting if _supersedes(said, item.said)]
             self._waiting = [item for item in self._waiting if item not in superseded]
             self._waiting.append(_Waiting(said, aside, self._relay.added))
             self._changed.notify()

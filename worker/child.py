@@ -96,9 +96,16 @@ def _prepare(plan: PreparationPlan, run_dir: Path, emit: Callable[[Event], None]
 
 def _check(plan: RegistrationPlan, run_dir: Path, emit: Callable[[Event], None]) -> None:
     from app.model_files.check import check
+    from worker.python_files import PYTHON_FILES
 
-    model = check(plan, run_dir, lambda message: emit(Log(message)))
-    facts = {"family": model.family, "max_length": model.max_length, "left_out": model.left_out}
+    model = check(plan, run_dir, lambda message: emit(Log(message)), PYTHON_FILES)
+    facts = {
+        "family": model.family,
+        "max_length": model.max_length,
+        "left_out": model.left_out,
+        "rewritten": model.rewritten,
+        "trained": None if model.trained is None else model.trained.model_dump(),
+    }
     emit(Result(artifact=model.path, artifact_files=listing(run_dir / model.path), report=facts))
 
 

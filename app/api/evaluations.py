@@ -11,13 +11,13 @@ from app.api.idempotency import OnceDep
 from app.api.opened_streams import LastEventId, open_stream
 from app.api.schemas.base import errors
 from app.api.schemas.comparisons import ComparisonObject, ComparisonQuery
-from app.api.schemas.evaluation_events import EvaluationEvent, EvaluationEventList
 from app.api.schemas.evaluations import (
     EvaluationCreate,
     EvaluationList,
     EvaluationListQuery,
     EvaluationObject,
 )
+from app.api.schemas.events import EvaluationEvent, EvaluationEventList
 from app.api.schemas.jobs import EventsQuery
 from app.jobs import comparisons, evaluations, events
 from app.queue import CONTROL_QUEUE, TRAINING_QUEUE

@@ -16,8 +16,8 @@ from starlette.types import Send
 
 from app.api.feed import Feed
 from app.api.schemas.base import ResponseModel
-from app.api.schemas.evaluation_events import EvaluationEvent, EvaluationProgress
-from app.api.schemas.job_objects import EventObject, ProgressObject
+from app.api.schemas.events import EvaluationEvent, EventObject
+from app.api.schemas.progress import EvaluationProgress, ProgressObject
 from app.db import SessionFactory
 from app.jobs import news
 from app.jobs.news import News, Position

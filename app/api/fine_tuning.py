@@ -14,7 +14,9 @@ from app.api.idempotency import OnceDep
 from app.api.media_types import preferred
 from app.api.opened_streams import LastEventId, open_stream
 from app.api.schemas.base import errors
-from app.api.schemas.job_objects import CheckpointList, EventList, EventObject, JobList, JobObject, MetricObject
+from app.api.schemas.checkpoints import CheckpointList
+from app.api.schemas.events import EventList, EventObject
+from app.api.schemas.job_objects import JobList, JobObject, MetricObject
 from app.api.schemas.jobs import EventsQuery, JobCreate, JobListQuery, PageQuery
 from app.jobs import domain_reports, events, service
 from app.jobs.domain_reports import Format

@@ -30,6 +30,8 @@ def register_model(body: ModelCreate, access: AccessDep, once: OnceDep) -> Model
     with the reason in `problem`. A registration that failed may be repeated under the same name.
 
     Weights are read from safetensors alone. Pickles, code, links and paths that leave the archive are refused by name.
+    A model that a Tailor made comes back whole: its own Python files are put in anew, and evaluations ask it as it was
+    trained.
     """
     with access.transaction() as (session, caller):
 

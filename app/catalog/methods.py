@@ -1,12 +1,14 @@
 """Every way to adapt a model. A new method is an entry in `adaptation/`, named here, and a module in `worker/methods`.
 
 A job's `adaptation` names methods; named together they compose, in the order in which they stand here. Without any the
-job is full fine-tuning.
+job is full fine-tuning. What changes the training records comes first. What asks for a batch's loss more than once, as
+`fgm` does, comes before what adds batches of its own to it.
 """
 
 from collections.abc import Iterable, Mapping
 from typing import Any, cast
 
+from app.catalog.adaptation.augmentation import AUGMENTATION
 from app.catalog.adaptation.continued_pretraining import CONTINUED_PRETRAINING
 from app.catalog.adaptation.domain_adversarial import DOMAIN_ADVERSARIAL
 from app.catalog.adaptation.ema import EMA
@@ -27,6 +29,7 @@ METHODS: dict[str, MethodSpec] = {
     spec.name: spec
     for spec in (
         FULL,
+        AUGMENTATION,
         CONTINUED_PRETRAINING,
         META_LEARNING,
         FREEZE,

@@ -31,9 +31,11 @@ ACCEPTED = (
     "JSONL, JSON, SQuAD's JSON, CSV, TSV, Parquet, TMX, CoNLL columns, fastText (`__label__x text`) or plain text, "
     "plain or gzip-compressed"
 )
-# A document whose first members are plain values and then `data`, a list of objects: SQuAD, if these have `paragraphs`.
+# A document whose first members are plain values and then `data`, a list of objects: SQuAD, if these have `paragraphs`,
+# or if a `version` stands before it.
 SQUAD = re.compile(
-    rb'\{\s*(?:"\w+"\s*:\s*(?:"(?:[^"\\]|\\.)*"|[\w.+-]+)\s*,\s*)*"data"\s*:\s*\[\s*(?:\]|\{.*?"paragraphs"\s*:\s*\[)',
+    rb'\{\s*(?:"version"\s*:\s*"[^"]*"\s*,\s*"data"\s*:\s*\['
+    rb'|(?:"\w+"\s*:\s*(?:"(?:[^"\\]|\\.)*"|[\w.+-]+)\s*,\s*)*"data"\s*:\s*\[\s*(?:\]|\{.*?"paragraphs"\s*:\s*\[))',
     re.DOTALL,
 )
 # First bytes of what people upload instead, and how to get from there to something Tailor reads.
@@ -85,7 +87,7 @@ def detect(source: Source, task: str | None) -> Detected:
         structured = _structured(lines, extension, task, encoding)
         if structured is not None:
             return structured
-        content = _content(source, text.lstrip())
+        content = _content(source, text.lstrip()) or (_mostly(lines) if named is None else None)
         if content is None and named is None and _is_plain_text(text.lstrip(), extension, task):
             return Detected(plain_text.NAME, None, encoding, None)
     if named == "parquet" and content != "parquet":
@@ -185,6 +187,14 @@ def _content(source: Source, text: bytes) -> str | None:
             )
         )
     return "jsonl" if text.startswith(b"{") and _is_object(text.split(b"\n", 1)[0]) else None
+
+
+def _mostly(lines: bytes) -> str | None:
+    """What most lines of a file are whose name says nothing: its first line may be broken."""
+    filled = [line for line in lines.split(b"\n") if line.strip()]
+    if 2 * sum(line.startswith(FASTTEXT_MARK.encode()) for line in filled) > len(filled):
+        return "fasttext"
+    return "jsonl" if 2 * sum(line.startswith(b"{") and _is_object(line) for line in filled) > len(filled) else None
 
 
 def _is_plain_text(text: bytes, extension: str, task: str | None) -> bool:

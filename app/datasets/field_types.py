@@ -83,6 +83,7 @@ CANONICAL: dict[FieldType, Canonical] = {
     "words": Canonical(LIST, sequences.words, sequences.lists_of_words, _of_lists),
     "tags": Canonical(LIST, sequences.tags, sequences.lists_of_tags, _of_lists),
     "extra": Canonical(pa.string(), values.scalar, _each(values.scalar), _of_texts),
+    "note": Canonical(pa.string(), values.note, _each(values.note), _of_texts),
     "answers": Canonical(ANSWERS, sequences.answers, _each(sequences.answers), _of_answers),
     "messages": Canonical(MESSAGES, messages.messages, _each(messages.messages), _of_messages),
     "tools": Canonical(pa.string(), messages.tools, _each(messages.tools), _of_texts),

@@ -41,7 +41,8 @@ def find_form(
     `sample` gives the first values of some columns: where a task or its variant is not named, names of columns and
     types of values must leave no doubt. Among tasks that fit, the one that needs the most columns is meant: a text with
     a label is no mere text. What is still in doubt is settled by `fitting_tasks`, those of the model; where there is no
-    model yet (None) and the records are the same for all tasks, the first stands for them until there is one.
+    model yet (None) and the records are the same for all tasks, the first stands for them until there is one. Where
+    no task fits, values are broken, and the names of the columns alone may tell whose they are.
     """
     specs = [TASKS[task]] if task is not None else list(TASKS.values())
     fitting = [
@@ -64,6 +65,8 @@ def find_form(
             )
         )
         return None
+    if not best and task is None:
+        best = _by_names(specs, options, asked, columns)
     # Where nothing fits, the messages are about the variant that was asked for, or the usual one.
     spec = best[0][0] if best else specs[0] if task is not None else TASKS[DEFAULT_TASK]
     variant = best[0][1] if best else spec.variant(options)
@@ -109,6 +112,20 @@ def is_read_as_texts(task: str | None, asked: Mapping[str, str], columns: Sequen
         [field.type for field in variant.required] == ["text"] and can_map(variant, asked, columns)
         for variant in TASKS[task].variants
     )
+
+
+def _by_names(
+    specs: Sequence[TaskSpec], options: Mapping[str, Any], asked: Mapping[str, str], columns: Sequence[str]
+) -> list[tuple[TaskSpec, Variant]]:
+    """The task that needs the most of the columns, whatever their values; none where several do."""
+    named = [
+        (spec, variant)
+        for spec in specs
+        if (variant := next((each for each in spec.candidates(options) if can_map(each, asked, columns)), None))
+    ]
+    most = max((len(variant.required) for _, variant in named), default=0)
+    best = [(spec, variant) for spec, variant in named if len(variant.required) == most]
+    return best if len(best) == 1 else []
 
 
 def is_evidently(kind: FieldType, values: Sequence[Any]) -> bool:

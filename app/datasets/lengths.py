@@ -2,17 +2,19 @@
 
 from collections import Counter
 from collections.abc import Iterator, Sequence
+from dataclasses import dataclass
 from itertools import islice
 from pathlib import Path
 from typing import Any
 
 from tokenizers import Tokenizer
 
+from app.catalog.generation import AUTO_TARGET_LENGTH
 from app.catalog.records import RecordField
 from app.datasets.canonical import read_records
 from app.datasets.field_types import as_texts
 from app.datasets.limits import Deadline
-from app.datasets.report import Percentiles, TokenReport
+from app.datasets.report import Percentiles, TargetReport, TokenReport
 
 # Beyond this many records every n-th is tokenised: the error of a share of 1 % is then below 0.1 points (95 %), and a
 # vocabulary of word pieces takes 75 µs of CPU time for a sentence, so that this costs some four seconds.
@@ -49,33 +51,46 @@ def load_tokenizer(path: Path) -> Tokenizer:
     return tokenizer
 
 
-def token_lengths(
-    records: Path,
-    rows: int,
-    fields: Sequence[RecordField],
-    tokenizer: Tokenizer,
-    model: str | None,
-    max_length: int | None,
-    deadline: Deadline,
-) -> TokenReport:
-    """Tokens of each record in the fields that are read, with the special tokens that the tokenizer adds."""
-    stride = -(-rows // SAMPLED_ROWS)
-    lengths: Counter[int] = Counter()
-    words = any(field.type == "words" for field in fields)
-    for batch in _batches(islice(_texts(records, fields), 0, None, stride)):
-        deadline.check()
-        lengths.update(map(len, tokenizer.encode_batch_fast(batch, is_pretokenized=words)))
-    sampled = lengths.total()
-    over = None
-    if max_length is not None:
-        over = sum(count for length, count in lengths.items() if length > max_length) / sampled
-    return {
-        "model": model,
-        "max_length": max_length,
-        "sampled_rows": sampled,
-        "lengths": percentiles(lengths),
-        "share_over_window": over,
-    }
+@dataclass(frozen=True)
+class TokenCounter:
+    """Counts the tokens of `rows` records, with the special tokens that the tokenizer adds; of many, every n-th."""
+
+    records: Path
+    rows: int
+    tokenizer: Tokenizer
+    deadline: Deadline
+
+    def read(self, fields: Sequence[RecordField], model: str | None, max_length: int | None) -> TokenReport:
+        """Of what the model reads, in `fields`; without `targets`."""
+        lengths = self._lengths(fields)
+        return {
+            "model": model,
+            "max_length": max_length,
+            "sampled_rows": lengths.total(),
+            "lengths": percentiles(lengths),
+            "share_over_window": None if max_length is None else _share_over(lengths, max_length),
+            "targets": None,
+        }
+
+    def written(self, field: RecordField, max_length: int | None) -> TargetReport:
+        """Of what the model is to write, where a job leaves `max_target_length` to Tailor."""
+        lengths = self._lengths([field])
+        most = min(AUTO_TARGET_LENGTH, max_length or AUTO_TARGET_LENGTH)
+        share = _share_over(lengths, most)
+        return {"max_target_length": most, "lengths": percentiles(lengths), "share_over_max": share}
+
+    def _lengths(self, fields: Sequence[RecordField]) -> Counter[int]:
+        stride = -(-self.rows // SAMPLED_ROWS)
+        lengths: Counter[int] = Counter()
+        words = any(field.type == "words" for field in fields)
+        for batch in _batches(islice(_texts(self.records, fields), 0, None, stride)):
+            self.deadline.check()
+            lengths.update(map(len, self.tokenizer.encode_batch_fast(batch, is_pretokenized=words)))
+        return lengths
+
+
+def _share_over(lengths: Counter[int], most: int) -> float:
+    return sum(count for length, count in lengths.items() if length > most) / lengths.total()
 
 
 def _texts(records: Path, fields: Sequence[RecordField]) -> Iterator[Any]:

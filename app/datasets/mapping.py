@@ -5,7 +5,7 @@ from collections.abc import Mapping, Sequence
 from dataclasses import dataclass
 from typing import Literal
 
-from app.catalog.records import RecordField, extra
+from app.catalog.records import DOMAIN, RecordField, extra, note
 from app.catalog.task_spec import TaskSpec, Variant
 from app.catalog.tasks import TASKS
 from app.datasets.formats.plain_text import reading_tasks
@@ -78,6 +78,12 @@ def keep_columns(extras: Sequence[str], columns: Sequence[str], problems: Proble
                 )
             )
     return {extra(column): FieldColumn(column, "mapping") for column in extras if column in columns}
+
+
+def keep_domain(extras: Sequence[str], columns: Sequence[str]) -> dict[RecordField, FieldColumn]:
+    """The domain of each record, by which reports tell domains apart; nobody has to ask for it."""
+    kept = DOMAIN in columns and DOMAIN not in extras
+    return {note(DOMAIN): FieldColumn(DOMAIN, "name")} if kept else {}
 
 
 def can_map(variant: Variant, asked: Mapping[str, str], columns: Sequence[str]) -> bool:

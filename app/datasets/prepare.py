@@ -6,6 +6,7 @@ from dataclasses import dataclass
 from pathlib import Path
 from typing import Any, cast
 
+from app.catalog.generation import WrittenText
 from app.catalog.plan import PreparationPlan
 from app.catalog.task_spec import Variant
 from app.datasets.canonical import Writing, write_records
@@ -17,11 +18,11 @@ from app.datasets.formats.conll import ConllColumns
 from app.datasets.formats.csv import DelimitedText
 from app.datasets.layouts import LAYOUTS
 from app.datasets.layouts.layout import Layout
-from app.datasets.lengths import load_tokenizer, token_lengths
+from app.datasets.lengths import TokenCounter, load_tokenizer
 from app.datasets.limits import Deadline, apply_limits, memory_error
-from app.datasets.mapping import keep_columns
+from app.datasets.mapping import keep_columns, keep_domain
 from app.datasets.problems import Problem, Problems, listed
-from app.datasets.report import Report, TokenReport
+from app.datasets.report import Report, TargetReport, TokenReport
 from app.datasets.source import Source, open_source
 from app.datasets.survey import survey
 from app.datasets.tagging import unify_tags
@@ -93,6 +94,8 @@ def _prepare(
     tokens, tokens_reason = _tokens(plan, run_dir, records, reading, deadline)
     if tokens is not None and tokens["share_over_window"]:
         warnings.add(_over_window(tokens, variant))
+    if tokens is not None and tokens["targets"] is not None and tokens["targets"]["share_over_max"]:
+        warnings.add(_over_target_length(tokens["targets"]))
     return {
         "task": task.name,
         "options": plan.options | reading.told | task.with_variant(variant),
@@ -155,6 +158,8 @@ def _read(
         kept = keep_columns(plan.extras, file.columns, problems)
         if len(kept) < len(plan.extras):
             return None
+        kept |= keep_domain(plan.extras, file.columns)
+        extras = [column.column for column in kept.values()]
         written = (*fields, *kept)
         mapped = form.mapped | {field.name: column for field, column in kept.items()}
         writing = Writing(written, mapped, plan.limits, source.deadline, problems, warnings, log)
@@ -167,7 +172,7 @@ def _read(
             line_of = _word_line if isinstance(file, ConllColumns) else _record_line
             scheme = unify_tags(records, tags, line_of, problems, source.deadline)
         used = set(laid_out.source_columns) if laid_out else {by.column for by in mapped.values()}
-        used |= set(plan.extras)
+        used |= set(extras)
         unused = [column for column in file.columns if column not in used]
         if "" in unused:
             warnings.add(
@@ -181,9 +186,7 @@ def _read(
         delimiter = file.delimiter if isinstance(file, DelimitedText) else None
         name = layout.name if layout else None
         told = laid_out.told if laid_out else {}
-        return _Reading(
-            detected, delimiter, file.blank_lines, rows, form, name, told, scheme, unused, list(plan.extras)
-        )
+        return _Reading(detected, delimiter, file.blank_lines, rows, form, name, told, scheme, unused, extras)
 
 
 def _record_line(row: int, word: int) -> int:
@@ -233,8 +236,12 @@ def _tokens(
         tokenizer = load_tokenizer(run_dir / plan.tokenizer)
     except ValueError as error:
         return None, f"the tokenizer of {plan.model} cannot be read: {error}"
-    fields = [field for field in reading.form.variant.fields if field.is_read]
-    return token_lengths(records, reading.rows, fields, tokenizer, plan.model, plan.max_length, deadline), None
+    form, counter = reading.form, TokenCounter(records, reading.rows, tokenizer, deadline)
+    read = [field for field in form.variant.fields if field.is_read]
+    tokens = counter.read(read, plan.model, plan.max_length)
+    if form.variant.target is not None and issubclass(form.task.options, WrittenText):
+        tokens["targets"] = counter.written(form.variant.target, plan.max_length)
+    return tokens, None
 
 
 def _in_doubt(form: Form) -> Problem:
@@ -253,4 +260,14 @@ def _over_window(tokens: TokenReport, variant: Variant) -> Problem:
         f"{tokens['share_over_window'] or 0:.1%} of the texts are longer than {tokens['max_length']} tokens, "
         f"the window of {tokens['model']}",
         variant.when_too_long,
+    )
+
+
+def _over_target_length(targets: TargetReport) -> Problem:
+    return Problem(
+        "over_target_length",
+        f"{targets['share_over_max']:.1%} of the texts to be written are longer than {targets['max_target_length']} "
+        "tokens, which is max_target_length where a job leaves it out",
+        "their ends are not learned: give the job's task a higher max_target_length (the longest has "
+        f"{targets['lengths']['max']} tokens, 99 % have {targets['lengths']['p99']} or fewer)",
     )

@@ -27,10 +27,22 @@ class Percentiles(TypedDict):
     mean: float
 
 
+class TargetReport(TypedDict):
+    """Lengths of the texts that are to be written, in tokens.
+
+    `share_over_max` of them are longer than `max_target_length`, which is the task's option where a job leaves it out.
+    """
+
+    max_target_length: int
+    lengths: Percentiles
+    share_over_max: float
+
+
 class TokenReport(TypedDict):
     """Lengths in tokens of a model, its special tokens included.
 
-    `share_over_window` of the sampled texts are longer than `max_length` and will be read in several windows.
+    `share_over_window` of the sampled texts are longer than `max_length` and will be read in several windows, or cut
+    off where the task writes texts; only such a task has `targets`.
     """
 
     model: str | None
@@ -38,6 +50,7 @@ class TokenReport(TypedDict):
     sampled_rows: int
     lengths: Percentiles
     share_over_window: float | None
+    targets: TargetReport | None
 
 
 class DuplicateExample(TypedDict):

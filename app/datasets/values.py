@@ -69,6 +69,14 @@ def scalar(value: object) -> str:
     return found
 
 
+def note(value: object) -> str | None:
+    """As `scalar`, and None for what is no such value."""
+    try:
+        return scalar(value)
+    except InvalidValueError:
+        return None
+
+
 def label(value: object) -> str:
     """A class label: strings without surrounding space, integers and whole floats in digits, booleans in lower case."""
     if isinstance(value, MarkedLabels):

@@ -110,10 +110,10 @@ def report(session: Session, caller: Caller, file_id: str, *, job_id: str | None
     if job_id is not None:
         job = service.get(session, caller, job_id, "evaluation" if job_id.startswith("eval-") else "fine_tuning")
         used = {
+            **{item.file_id: item.preparation_id for item in job.inputs if item.file_id},
             job.training_file: job.training_preparation,
             job.validation_file: job.validation_preparation,
             job.test_file: job.test_preparation,
-            **{item.file_id: item.preparation_id for item in job.inputs if item.file_id},
         }
         if file_id not in used:
             raise AppError(400, "file_not_in_job", f"Job {job_id} does not use file {file_id}.", "job")

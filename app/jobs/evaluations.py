@@ -111,10 +111,14 @@ def create(session: Session, caller: Caller, new: NewEvaluation, settings: Setti
 
 
 def _training(session: Session, model: Model) -> _Training | None:
-    """How the job that made a model trained it; None for a base model."""
+    """How a model was trained, here or by another Tailor; None for other base models."""
     job = session.get(Job, model.job_id) if model.job_id else None
     if job is None:
-        return None
+        elsewhere = (model.source or {}).get("trained")
+        if elsewhere is None:
+            return None
+        known = {name: elsewhere[name] for name in ("task", "seed", "max_length", "precision")}
+        return _Training(**known, preprocessing=None)  # its directory says how texts are cleaned
     resolved = {name: job.hyperparameters.get(name) for name in ("max_length", "precision")}
     known = {name: None if value == "auto" else value for name, value in resolved.items()}
     return _Training(

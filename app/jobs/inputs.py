@@ -166,7 +166,7 @@ def _answers(preparation: Preparation, reading: Reading) -> bool:
 
 def _refuse_misfits(methods: Sequence[tuple[MethodSpec, MethodOptions]], asked: Asked) -> None:
     task: str | None = asked.task.get("type")
-    facts = JobFacts(asked.base.family, len(asked.target_files))
+    facts = JobFacts(asked.base.family, len(asked.target_files), task)
     for spec, options in methods:
         param = f"{METHODS}.{spec.name}"
         if task is not None and (problem := _refusal(spec, task)) is not None:

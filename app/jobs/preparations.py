@@ -17,7 +17,7 @@ from app.jobs.leases import JobError
 from app.storage.blobs import BlobRef
 from app.tables import TERMINAL_STATUSES, File, Job, Preparation, new_id
 
-VERSION = 4  # of what a preparation makes; another one prepares files anew
+VERSION = 5  # of what a preparation makes; another one prepares files anew
 JOBS_KEPT_FOR = timedelta(days=7)
 FORGOTTEN_AT_ONCE = 100
 TRANSIENT = frozenset({"worker_lost", "system_error", "preparation_timeout"})

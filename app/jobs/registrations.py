@@ -108,16 +108,22 @@ def _taken(model: Model) -> AppError:
 
 
 def succeed(session: Session, job: Job, facts: dict[str, Any], files: list[PublishedFile]) -> None:
-    """Make the model usable: its files, and what was found (`family`, `max_length`, `left_out`, a hub's `revision`)."""
+    """Make the model usable: its files, and what was found.
+
+    That is `family`, `max_length`, `left_out`, a hub's `revision`; of a model that Tailor made `rewritten`, `trained`.
+    """
     assert job.model is not None
     models.store_files(session, job.model, files)
-    source = {name: facts[name] for name in ("left_out", "revision") if name in facts}
+    source = {name: facts[name] for name in ("left_out", "revision", "rewritten", "trained") if name in facts}
+    trained = facts.get("trained")
     session.execute(
         update(Model)
         .where(Model.id == job.model)
         .values(
             status="ready",
             family=facts["family"],
+            task=trained["task"]["type"] if trained else None,
+            labels=trained["labels"] if trained else None,
             max_length=facts["max_length"],
             bytes=sum(file.blob.bytes for file in files),
             source=job.spec["source"] | source,

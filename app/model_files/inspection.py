@@ -7,6 +7,7 @@ from pathlib import Path
 from typing import Any, cast
 
 from app.model_files import weights
+from app.model_files.tailor_made import has_field
 from app.model_files.tokenizers import missing_tokenizer
 from app.model_files.weights import UnusableWeightsError
 
@@ -82,11 +83,16 @@ def _no_config(directory: Path) -> str:
     return "it has no config.json; a base model is a directory that `save_pretrained` wrote"
 
 
+def _needs_code(config: dict[str, Any]) -> bool:
+    """Whether it names code that is not Tailor's own, which Tailor loads from itself."""
+    return "auto_map" in config and not has_field(config)
+
+
 def _problem(directory: Path, config: dict[str, Any]) -> str | None:
     if _family(config) is None:
         return "its config.json names no model_type"
     for name in CONFIGURATIONS:
-        if (directory / name).is_file() and "auto_map" in _read(directory / name):
+        if (directory / name).is_file() and _needs_code(_read(directory / name)):
             return f"it needs code of its own (`auto_map` in {name}), which Tailor never runs"
     if (problem := missing_tokenizer(directory, _family(config))) is not None:
         return problem

@@ -8,6 +8,8 @@ import unicodedata
 from dataclasses import dataclass
 from typing import Literal
 
+from app.model_files.tailor_made import PYTHON_FILES
+
 MAX_DEPTH = 32
 MAX_NAME_BYTES = 255  # of one part, as file systems have it
 # What `from_pretrained` reads beside weights, and what says where a model comes from.
@@ -90,7 +92,9 @@ def refusal_of_kind(kind: Kind) -> Refusal | None:
 
 
 def refusal_of_name(name: str) -> Refusal | None:
-    """Why a file of this name may not be in an archive."""
+    """Why a file of this name may not be in an archive. Tailor's own Python files may, where a model needs them."""
+    if name in PYTHON_FILES:
+        return None
     name = name.lower()
     if name.endswith((*PICKLES, ".bin.index.json")):
         return PICKLE

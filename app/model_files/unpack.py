@@ -17,6 +17,7 @@ from app.datasets.source import BLOCK_BYTES, decompression_bomb
 from app.model_files import members
 from app.model_files.archives import Entry, damaged
 from app.model_files.members import Refusal
+from app.model_files.tailor_made import PYTHON_FILES
 
 MAX_MEMBERS = 10_000  # the largest models have some 200 shards; a copy of a repository with its history has thousands
 MAX_SMALL_FILE_BYTES = 128 * 1024 * 1024  # the largest tokenizer.json known to us has 35 MB
@@ -69,12 +70,16 @@ class Refusals:
 
 @dataclass
 class Unpacking:
-    """One archive on its way into `directory`, a new one, where all its files take `max_bytes` at most."""
+    """One archive on its way into `directory`, a new one, where all its files take `max_bytes` at most.
+
+    `python_files` are those that Tailor writes beside its own models; they are not written to `directory`.
+    """
 
     filename: str
     directory: Path
     max_bytes: int
     deadline: Deadline
+    python_files: list[str] = field(default_factory=list[str])
     _written: int = 0
     _packed: int = 0
     _refusals: Refusals = field(default_factory=Refusals)
@@ -155,11 +160,22 @@ class Unpacking:
             inside = parts[len(root) :] if parts[: len(root)] == root else parts
             if path is not None and len(inside) == 1:
                 path.rename(self.directory / inside[0])
+            elif inside[-1] in PYTHON_FILES and not members.is_hidden(parts):
+                self._take_python_file(inside)
             else:
                 left_out.add(inside[0] if len(inside) == 1 else f"{inside[0]}/")
                 if path is not None:
                     path.unlink()
+        if self._refusals:
+            raise self._refusals.error(self.filename)
         return sorted(left_out)[:SHOWN_LEFT_OUT]
+
+    def _take_python_file(self, inside: tuple[str, ...]) -> None:
+        """Beside config.json it may be Tailor's own, which whoever knows the configuration decides."""
+        if len(inside) == 1:
+            self.python_files.append(inside[0])
+        else:
+            self._refusals.add(members.PROGRAM, "/".join(inside))
 
     def _refuse_nested(self, visible: Sequence[tuple[str, ...]]) -> None:
         folders = ["/".join(parts[:-1]) + "/" for parts in visible if parts[-1] == "config.json"]

@@ -170,6 +170,10 @@ def test_the_catalogue_is_answered_whole(client) -> None:
         for variant in task["variants"]:
             assert variant["example"]
             assert {field["name"] for field in variant["fields"]} >= set(variant["example"][0])
+    for method in catalog["methods"]:
+        jsonschema.validate(method["example"], method["options"])
+    needing = {method["name"] for method in catalog["methods"] if method["needs_target_files"]}
+    assert needing == {name for name, spec in METHODS.items() if spec.needs_target} >= {"domain_adversarial"}
 
 
 def test_the_documentation_page_loads_nothing_from_elsewhere(client) -> None:

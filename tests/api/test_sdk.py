@@ -102,6 +102,13 @@ def test_target_files_and_methods_with_files_of_their_own_go_through_extra_body(
     assert refused.value.param == "adaptation.continued_pretraining"
 
 
+def test_a_domain_report_comes_as_data_where_the_sdk_asks_for_it(sdk: OpenAI, over_http: Scenery) -> None:
+    files = {"config.json": b"{}", "domain_report.json": b'{"helped": true}', "domain_report.html": b"<title></title>"}
+    job = over_http.succeeded_job(files, adaptation={"ema": {}})
+
+    assert sdk.get(f"/fine_tuning/jobs/{job.id}/report", cast_to=object) == {"helped": True}
+
+
 def test_every_page_is_fetched(sdk: OpenAI) -> None:
     files = [sdk.files.create(file=ROWS, purpose="fine-tune").id for _ in range(5)]
     jobs = [sdk.fine_tuning.jobs.create(model=STARTER, training_file=file).id for file in files]

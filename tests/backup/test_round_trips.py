@@ -15,7 +15,7 @@ from app.jobs import leases, service
 from app.projects import authenticate, create_key
 from app.storage.blobs import CHUNK_BYTES, put
 from app.storage.database import DatabaseBlobStore
-from app.tables import Base, File, IdempotentRequest, Job, JobEvent, Model, StoredFile, Worker
+from app.tables import Base, File, IdempotentRequest, Job, JobEvent, JobInput, Model, StoredFile, Worker
 from tests.backup.conftest import restored, with_manifest
 from tests.jobs.conftest import GOOD, LEASE
 
@@ -31,7 +31,7 @@ def rows(engine: Engine, table: str) -> list[str]:
 
 
 def test_every_row_and_byte_comes_back(engine, sessions, blobs, caller, upload, queued_job, backed_up, new_database):
-    queued_job(metadata={"quote": 'a "b" \\ \t \n ü 漢 \U0001f600', "empty": ""})
+    job_id = queued_job(metadata={"quote": 'a "b" \\ \t \n ü 漢 \U0001f600', "empty": ""})
     upload(error={"code": "bad_row", "message": "line 3: no label", "param": None})
     data = os.urandom(3 * CHUNK_BYTES + 17)
     stored, empty = put(blobs, [data]), put(blobs, [])
@@ -40,6 +40,7 @@ def test_every_row_and_byte_comes_back(engine, sessions, blobs, caller, upload, 
             Model(id="ft:x", project_id=caller.project_id, kind="fine_tuned", bytes=3, metrics={"f1": 0.1 + 0.2})
         )
         session.add(StoredFile(owner_id="ft:x", path="a/b", bytes=len(data), sha256=stored.sha256, blob_id=stored.id))
+        session.add(JobInput(job_id=job_id, key="adaptation.augmentation.operations.0.model", model_id="ft:x"))
         session.add(StoredFile(owner_id="ft:x", path="empty", bytes=0, sha256=empty.sha256, blob_id=empty.id))
         session.add(
             IdempotentRequest(project_id=caller.project_id, key="k", body_sha256="0", response={"n": [1, None]})
@@ -47,6 +48,7 @@ def test_every_row_and_byte_comes_back(engine, sessions, blobs, caller, upload, 
     target = restored(backed_up(), new_database())
     filled = {table.name for table in Base.metadata.sorted_tables if rows(engine, table.name)}
     assert filled >= {"blobs", "blob_chunks", "files", "preparations", "jobs", "job_events", "models", "stored_files"}
+    assert "job_inputs" in filled
     for table in Base.metadata.sorted_tables:
         assert rows(target, table.name) == rows(engine, table.name), table.name
     assert b"".join(DatabaseBlobStore(session_factory(target)).read(stored.id)) == data

@@ -1,6 +1,7 @@
 """An evaluation of a job's model gives the very numbers that the job gave, for every task of the catalogue."""
 
 import json
+import tarfile
 import threading
 from html.parser import HTMLParser
 from pathlib import Path
@@ -14,15 +15,17 @@ from accelerate.state import AcceleratorState, GradientState
 from transformers import AutoTokenizer, BertForTokenClassification
 
 from app.catalog.measures import Statistics
-from app.catalog.plan import EvaluationPlan
+from app.catalog.plan import EvaluationPlan, PreparationLimits, RegistrationPlan
 from app.catalog.slices import LengthSlices
 from app.catalog.tasks import TASKS
 from app.comparison.paired import System, differences
+from app.model_files.check import CheckedModel, check
 from tests.contract.probes import PROBES, Probe
 from tests.contract.tiny import Outcome, make_plan, train, write_records
 from worker.evaluation.run import run
 from worker.evaluation.slices import cut
 from worker.protocol import Checkpoint, Event, Result, Started
+from worker.python_files import PYTHON_FILES
 from worker.training.data import read_records
 from worker.training.failures import UserError
 
@@ -90,8 +93,27 @@ def predictions(run_dir: Path) -> list[dict[str, Any]]:
     return [json.loads(line) for line in (run_dir / "predictions.jsonl").read_text("utf-8").splitlines()]
 
 
+def come_back(artifact: Path, run_dir: Path) -> CheckedModel:
+    """Pack a job's artifact as a client who downloads it has it, and register the archive."""
+    run_dir.mkdir()
+    with tarfile.open(run_dir / "source", "w") as archive:
+        for path in artifact.iterdir():
+            archive.add(path, path.name)
+    limits = PreparationLimits(
+        max_decompressed_bytes=1 << 30, max_row_bytes=1 << 20, memory_bytes=1 << 34, timeout_s=60
+    )
+    plan = RegistrationPlan(
+        job_id="regjob", attempt=1, source="source", filename="model.tar", model="@default/m", limits=limits
+    )
+    return check(plan, run_dir, lambda _: None, PYTHON_FILES)
+
+
+def contents(directory: Path) -> dict[str, bytes]:
+    return {path.name: path.read_bytes() for path in directory.iterdir()}
+
+
 @each_probe
-def test_a_model_on_its_own_test_file_has_the_metrics_of_its_job(
+def test_a_model_on_its_own_test_file_has_the_metrics_of_its_job_also_where_it_was_downloaded_and_registered_again(
     probe: Probe, tiny_bases: dict[str, Path], tmp_path: Path
 ) -> None:
     rows = probe.rows + probe.odd_rows
@@ -110,7 +132,13 @@ def test_a_model_on_its_own_test_file_has_the_metrics_of_its_job(
     trained = train(plan, tmp_path / "job")
     artifact = tmp_path / "job" / "artifact"
 
-    result = evaluate(trained, artifact, tmp_path / "evaluation", probe, rows)
+    returned = come_back(artifact, tmp_path / "registration")
+    directory = tmp_path / "registration" / returned.path
+    assert contents(directory) == contents(artifact)
+    assert returned.trained is not None
+    assert returned.trained.labels == trained.result.labels
+    asked = returned.trained.model_dump(exclude={"labels"})
+    result = evaluate(None, directory, tmp_path / "evaluation", probe, rows, **asked)
 
     theirs, ours = trained.result.metrics["test"], result.metrics["metrics"]
     assert {name: ours[name] for name in theirs} == theirs

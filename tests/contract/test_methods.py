@@ -26,6 +26,9 @@ Adaptation = dict[str, dict[str, Any]]
 FREEZE: Adaptation = {"freeze": {"layers": ["embeddings", "0"]}}
 GRADUAL: Adaptation = {"freeze": {"gradual_unfreezing": 0.5, "layer_decay": 0.8}}
 LORA: Adaptation = {"lora": {"r": 4, "dropout": 0.1}}
+AUGMENTED: Adaptation = {
+    "augmentation": {"control": False, "operations": [{"type": "swap"}, {"type": "deletion"}], "copies": 2}
+}
 DANN: Adaptation = {"domain_adversarial": {"control": False}}
 TARGET = ("The patient was given two tablets a day.", "No side effects were seen.", "She slept well after the dose.")
 AUXILIARY: list[dict[str, Any]] = [
@@ -57,6 +60,8 @@ CASES: list[Adaptation] = [
     {"prototype": {}, "r_drop": {}, "ema": {}},
     {"freeze": {"layers": ["encoder"]}, "prototype": {}},
     LORA | {"swa": {"start": 0.0}, "r_drop": {}},
+    AUGMENTED,
+    LORA | AUGMENTED,
     DANN,
     {"domain_adversarial": {"control": False, "loss": "mmd", "schedule": "constant", "features": "first"}},
     {"domain_adversarial": {"control": False, "loss": "coral", "weight": 1000.0}},

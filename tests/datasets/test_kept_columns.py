@@ -75,3 +75,18 @@ def test_a_column_that_is_not_there_is_an_error_with_the_nearest_one(workbench):
 def test_a_kept_column_has_one_value_for_each_record(workbench, value, code):
     error = workbench.refused(jsonl([*RECORDS, RECORDS[0] | {"site": value}]), "a.jsonl", extras=("site",))
     assert (error.code, error.data["line"], error.data["field"]) == (code, 4, "site")
+
+
+def test_the_domain_of_records_is_kept_unasked_and_never_wrong(workbench):
+    domains = ["books", None, ["a list"], {"an": "object"}, 7]
+    rows = [RECORDS[0] | {"domain": domain} for domain in domains]
+    assert kept(workbench.records(jsonl(rows), "a.jsonl"), "domain") == [("books",), (None,), (None,), (None,), ("7",)]
+    report = workbench.report(jsonl(rows), "a.jsonl", extras=("site",))
+    assert report["extras"] == ["site", "domain"]
+    assert report["unused_columns"] == ["year", "seen"]
+    table = b"text,label,domain\nA warm film.,good,books\nA cold film.,bad,\n"
+    assert kept(workbench.records(table, "a.csv"), "domain") == [("books",), (None,)]
+    parquet = as_parquet([row | {"domain": ["a list"]} for row in RECORDS])
+    assert kept(workbench.records(parquet, "a.parquet"), "domain") == [(None,)] * 3
+    error = workbench.refused(jsonl(rows), "a.jsonl", extras=("domain",))
+    assert error.code == "extra_is_list"

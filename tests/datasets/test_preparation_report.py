@@ -9,6 +9,7 @@ from tokenizers.pre_tokenizers import WhitespaceSplit
 from tokenizers.processors import TemplateProcessing
 
 from app.datasets import lengths
+from tests.datasets.conftest import jsonl
 
 
 def csv_of(*records: tuple[str, str]) -> bytes:
@@ -71,12 +72,37 @@ def test_the_report_of_a_small_file_is_complete(workbench, tmp_path):
             "sampled_rows": 2,
             "lengths": {"min": 4, "p5": 4, "p50": 4, "p95": 5, "p99": 5, "max": 5, "mean": 4.5},
             "share_over_window": 0.5,
+            "targets": None,
         },
         "tokens_reason": None,
         "duplicates": duplicates,
         "problems": [],
     }
     assert warnings(report) == {"rare_labels": (2, None), "over_window": (1, None)}
+
+
+@pytest.mark.parametrize(
+    ("task", "read", "written"), [("translation", "source", "target"), ("summarization", "document", "summary")]
+)
+def test_what_is_to_be_written_is_counted_in_tokens_too(workbench, tmp_path, task, read, written):
+    rows = [{read: f"{number} x x", written: "y " * number} for number in (1, 2, 125, 126, 127, 300)]
+    given = {"task": task, "model": "m", "tokenizer": word_tokenizer(tmp_path)}
+    report = workbench.report(jsonl(rows), "a.jsonl", max_length=512, **given)
+    assert report["tokens"]["lengths"]["max"] == 5
+    assert report["tokens"]["targets"] == {
+        "max_target_length": 128,
+        "lengths": {"min": 3, "p5": 3, "p50": 127, "p95": 302, "p99": 302, "max": 302, "mean": 115.5},
+        "share_over_max": 2 / 6,
+    }
+    (warning,) = [warning for warning in report["warnings"] if warning["code"] == "over_target_length"]
+    assert "33.3% of the texts to be written are longer than 128 tokens" in warning["message"]
+    assert "the longest has 302 tokens" in warning["fix"]
+    narrow = workbench.report(jsonl(rows[:2]), "a.jsonl", max_length=3, **given)
+    assert narrow["tokens"]["targets"]["max_target_length"] == 3
+    assert narrow["tokens"]["targets"]["share_over_max"] == 0.5
+    fitting = workbench.report(jsonl(rows[:3]), "a.jsonl", max_length=None, **given)
+    assert fitting["tokens"]["targets"]["share_over_max"] == 0
+    assert "over_target_length" not in warnings(fitting)
 
 
 def test_percentiles_are_the_nearest_rank_of_all_lengths(workbench):

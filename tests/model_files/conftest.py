@@ -9,6 +9,7 @@ import pytest
 from app.catalog.plan import PreparationLimits, RegistrationPlan
 from app.datasets.errors import DataError
 from app.model_files.check import CheckedModel, check
+from worker.python_files import PYTHON_FILES
 
 MIB = 1 << 20
 
@@ -25,7 +26,7 @@ class Desk:
         return self.check_source(filename, **limits)
 
     def check_source(self, filename: str, **limits: Any) -> CheckedModel:
-        return check(self.plan(filename, **limits), self.run_dir, self.said.append)
+        return check(self.plan(filename, **limits), self.run_dir, self.said.append, PYTHON_FILES)
 
     def plan(self, filename: str, **limits: Any) -> RegistrationPlan:
         given = {

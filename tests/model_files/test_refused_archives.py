@@ -269,7 +269,7 @@ run_dir = Path(sys.argv[1])
 plan = RegistrationPlan.model_validate_json((run_dir / "plan.json").read_text())
 before = resource.getrlimit(resource.RLIMIT_DATA)
 try:
-    check(plan, run_dir, lambda _: None)
+    check(plan, run_dir, lambda _: None, {})
 except DataError as error:
     print(error.code, error.message)
 assert resource.getrlimit(resource.RLIMIT_DATA) == before

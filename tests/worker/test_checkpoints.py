@@ -2,7 +2,7 @@
 
 import threading
 from collections.abc import Iterator
-from dataclasses import dataclass
+from dataclasses import dataclass, replace
 from pathlib import Path
 
 import pytest
@@ -84,8 +84,9 @@ def test_a_pinned_checkpoint_stays_while_others_come_and_go_and_is_there_for_a_r
     assert weights.read_text() == "model/model.safetensors of step 4"
 
 
-def test_a_pinned_checkpoint_is_stored_however_slow_the_store_is(attempt: Attempt, monkeypatch: pytest.MonkeyPatch):
-    """The pusher is held up until all have been said, so that whatever may be skipped is."""
+@pytest.fixture
+def held_up(monkeypatch: pytest.MonkeyPatch) -> threading.Event:
+    """Nothing is stored until it is set, so that whatever may be skipped is."""
     said = threading.Event()
     push = CheckpointPusher._push
 
@@ -94,14 +95,38 @@ def test_a_pinned_checkpoint_is_stored_however_slow_the_store_is(attempt: Attemp
         push(self, item)
 
     monkeypatch.setattr(CheckpointPusher, "_push", later)
+    return said
+
+
+def test_a_pinned_checkpoint_is_stored_however_slow_the_store_is(attempt: Attempt, held_up: threading.Event):
     pusher = CheckpointPusher(attempt.context, attempt.job, attempt.run_dir, attempt.heartbeat, attempt.relay)
     for step in (2, 4, 6, 8):
         pusher.add(attempt.write(step, **({"pinned": True} if step == 4 else {"best": True})))
-    said.set()
+    held_up.set()
     pusher.close()
 
     assert 4 in attempt.stored
     assert 6 not in attempt.stored
+
+
+def test_a_step_that_is_saved_again_before_it_was_stored_is_stored_as_it_was_saved_last(
+    attempt: Attempt, held_up: threading.Event, tmp_path: Path
+):
+    pusher = CheckpointPusher(attempt.context, attempt.job, attempt.run_dir, attempt.heartbeat, attempt.relay)
+    last_of_stage = attempt.write(4, best=True)
+    pusher.add(last_of_stage)
+    (attempt.run_dir / last_of_stage.path).rename(tmp_path / "replaced")
+    end_of_stage = attempt.write(4, pinned=True)
+    pusher.add(replace(last_of_stage, files={"state/state.json": 1}))  # told of late: what lies there is the next one
+    pusher.add(end_of_stage)
+    held_up.set()
+    pusher.close()
+
+    with transaction(attempt.context.sessions) as session:
+        (stored,) = session.scalars(select(Checkpoint).where(Checkpoint.job_id == attempt.job.id))
+        assert (stored.step, stored.pinned, stored.best) == (4, True, False)
+        told = select(JobEvent.message).where(JobEvent.job_id == attempt.job.id, JobEvent.level == "warn")
+        assert session.scalars(told).all() == []
 
 
 def test_numbers_of_other_stages_are_told_apart_from_the_tasks_own(attempt: Attempt):

@@ -12,6 +12,7 @@ from torch.nn import functional
 from transformers import BertConfig, BertForSequenceClassification
 
 from app.catalog.adaptation.domain_adversarial import DOMAIN_ADVERSARIAL, DomainAdversarialOptions
+from app.catalog.adaptation.spec import JobFacts
 from app.catalog.plan import DataFile
 from worker.methods.domain_adversarial import DomainAdversarial
 from worker.training.bodies import features_of
@@ -234,3 +235,21 @@ def test_a_running_mean_is_the_mean_and_later_forgets() -> None:
     fresh = RunningMean(2)
     fresh.restore(RunningMean(2).tensor())
     assert fresh.value() is None
+
+
+@pytest.mark.parametrize(
+    ("features", "model_type", "fits"),
+    [("first", "gpt2", False), ("first", "bert", True), ("first", None, True), ("mean", "gpt2", True)],
+)
+def test_the_first_token_stands_for_nothing_that_is_read_from_left_to_right(
+    features: Any, model_type: str | None, fits: bool
+) -> None:
+    found = DOMAIN_ADVERSARIAL.misfit(DomainAdversarialOptions(features=features), JobFacts(model_type, 1))
+    assert (found is None) == fits
+
+
+def test_language_models_are_told_to_train_on_the_texts_themselves() -> None:
+    assert DOMAIN_ADVERSARIAL.refusal("summarization") is None
+    found = DOMAIN_ADVERSARIAL.refusal("fill-mask")
+    assert found is not None
+    assert found.startswith("domain_adversarial is not for fill-mask: language models learn from any text")

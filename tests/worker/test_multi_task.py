@@ -11,6 +11,7 @@ from pydantic import ValidationError
 from torch import nn
 
 from app.catalog.adaptation.multi_task import MULTI_TASK, MultiTaskOptions
+from app.catalog.adaptation.spec import JobFacts
 from worker.methods.multi_task import MultiTask
 from worker.training.auxiliary import Auxiliary, shares
 from worker.training.data import Batch, Examples, Ragged
@@ -161,3 +162,11 @@ def test_every_task_names_its_file_and_how_it_is_read() -> None:
     assert plain.tasks[0].reading()["problem_type"] == "single_label_classification"
     with pytest.raises(ValidationError, match="two tasks are called 'tags'"):
         MultiTaskOptions(tasks=[options.tasks[0], options.tasks[0]])
+
+
+def test_a_task_that_the_base_model_cannot_be_trained_for_is_refused() -> None:
+    assert MULTI_TASK.misfit(asked(), JobFacts("bert", 0)) is None
+    assert MULTI_TASK.misfit(asked(), JobFacts(None, 0)) is None
+    found = MULTI_TASK.misfit(asked(), JobFacts("bart", 0))
+    assert found is not None
+    assert found.startswith("has 'tags', a task of token-classification, which models of type 'bart' cannot be trained")

@@ -4,18 +4,12 @@ from collections.abc import Mapping, Sequence
 from html import escape
 from typing import Any
 
+from worker.pages.charts import Bar, bar_chart
+from worker.pages.frame import between, document, table
+
 MATRIX_LABELS = 30  # a larger confusion matrix is shown by its most frequent confusions
 CONFUSIONS = 30
 SIDE = 320  # of the reliability diagram, in pixels
-STYLE = """
-body { font: 15px/1.5 system-ui, sans-serif; color: #1c2430; max-width: 60rem; margin: 2rem auto; padding: 0 1rem; }
-h1 { font-size: 1.4rem; } h2 { font-size: 1.1rem; margin-top: 2rem; } small, .quiet { color: #6a7482; }
-table { border-collapse: collapse; }
-th, td { padding: .25rem .6rem; border-bottom: 1px solid #e3e7ec; text-align: left; }
-td.number, th.number { text-align: right; font-variant-numeric: tabular-nums; }
-table.matrix td { text-align: center; min-width: 2.2rem; border: 1px solid #fff; }
-.scroll { overflow-x: auto; } svg text { font: 11px system-ui, sans-serif; fill: #6a7482; }
-"""
 
 
 def page(model: str, filename: str, task: str, result: Mapping[str, Any]) -> str:
@@ -31,55 +25,25 @@ def page(model: str, filename: str, task: str, result: Mapping[str, Any]) -> str
         _calibration(metrics),
         _slices(result),
     ]
-    return (
-        '<!doctype html>\n<html lang="en"><head><meta charset="utf-8">'
-        '<meta name="viewport" content="width=device-width">'
-        f"<title>Evaluation of {escape(model)}</title><style>{STYLE}</style></head>\n<body>\n"
-        + "\n".join(filter(None, parts))
-        + "\n</body></html>\n"
-    )
-
-
-def _table(head: Sequence[str], rows: Sequence[Sequence[object]]) -> str:
-    """A table whose first column names things, and whose others hold numbers."""
-
-    def line(cells: Sequence[object], tag: str) -> str:
-        marked = (
-            f"<{tag}{' class=number' if place else ''}>{escape(_text(cell))}</{tag}>"
-            for place, cell in enumerate(cells)
-        )
-        return f"<tr>{''.join(marked)}</tr>"
-
-    body = "\n".join(line(row, "td") for row in rows)
-    return f'<div class="scroll"><table>{line(head, "th")}\n{body}</table></div>'
-
-
-def _text(value: object) -> str:
-    if isinstance(value, float):
-        return f"{value:.4f}" if abs(value) < 1000 else f"{value:.6g}"
-    return f"{value:,}" if isinstance(value, int) and not isinstance(value, bool) else str(value)
-
-
-def _between(interval: Sequence[float] | None) -> str:
-    return "" if interval is None else f"{_text(interval[0])} to {_text(interval[1])}"
+    return document(f"Evaluation of {model}", parts)
 
 
 def _metrics(metrics: Mapping[str, Any], baseline: Mapping[str, Any] | None) -> str:
     intervals: dict[str, list[float]] = metrics.get("intervals", {})
     trivial: dict[str, float] = baseline["values"] if baseline else {}
     rows = [
-        (name, value, _between(intervals.get(name)), trivial.get(name, ""))
+        (name, value, between(intervals.get(name)), trivial.get(name, ""))
         for name, value in metrics.items()
         if isinstance(value, float)
     ]
     note = f'<p class="quiet">Baseline: {escape(baseline["description"])}</p>' if baseline else ""
-    return "<h2>Metrics</h2>\n" + _table(["metric", "value", "95 % interval", "baseline"], rows) + note
+    return "<h2>Metrics</h2>\n" + table(["metric", "value", "95 % interval", "baseline"], rows) + note
 
 
 def _per_class(metrics: Mapping[str, Any]) -> str:
     found: list[dict[str, Any]] = metrics.get("per_class", [])
     rows = [(row["label"], row["precision"], row["recall"], row["f1"], row["support"]) for row in found]
-    return "<h2>By label</h2>\n" + _table(["label", "precision", "recall", "F1", "rows"], rows) if rows else ""
+    return "<h2>By label</h2>\n" + table(["label", "precision", "recall", "F1", "rows"], rows) if rows else ""
 
 
 def _matrix(metrics: Mapping[str, Any]) -> str:
@@ -95,7 +59,7 @@ def _matrix(metrics: Mapping[str, Any]) -> str:
             if truth != guess and count
         ]
         confused.sort(key=lambda item: -item[1])
-        return "<h2>Most frequent confusions</h2>\n" + _table(["right answer taken for", "rows"], confused[:CONFUSIONS])
+        return "<h2>Most frequent confusions</h2>\n" + table(["right answer taken for", "rows"], confused[:CONFUSIONS])
     head = "".join(f"<th>{escape(label)}</th>" for label in labels)
     lines: list[str] = []
     for label, row in zip(labels, matrix, strict=True):
@@ -148,4 +112,15 @@ def _slices(result: Mapping[str, Any]) -> str:
     rows = [(part["slice"], part["rows"], *(part["metrics"].get(name, "") for name in names)) for part in found]
     left_out: int = result["slices_left_out"]
     more = f'<p class="quiet">{left_out:,} smaller slices are left out.</p>' if left_out else ""
-    return "<h2>Slices</h2>\n" + _table(["slice", "rows", *names], rows) + more
+    chart = slice_chart(names[0], found) if names else ""  # empty texts have no perplexity
+    return "<h2>Slices</h2>\n" + chart + table(["slice", "rows", *names], rows) + more
+
+
+def slice_chart(metric: str, slices: Sequence[Mapping[str, Any]]) -> str:
+    """One metric of slices as evaluations have them, with intervals."""
+    bars = [
+        Bar(part["slice"], part["metrics"][metric], part["intervals"].get(metric))
+        for part in slices
+        if metric in part["metrics"]
+    ]
+    return bar_chart(f"{metric} by slice, with 95 % intervals", bars)

@@ -3,7 +3,7 @@
 import json
 import math
 import threading
-from collections.abc import Callable, Sequence
+from collections.abc import Callable
 from dataclasses import asdict
 from pathlib import Path
 from typing import Any
@@ -15,14 +15,14 @@ from accelerate import Accelerator
 from app.catalog.plan import EvaluationPlan
 from app.catalog.tasks import TASKS
 from worker.evaluation.report import page
-from worker.evaluation.slices import Slicing, cut
+from worker.evaluation.slices import Slicing, cut, score_slices
 from worker.protocol import Event, Log, Phase, Result
-from worker.training.data import Examples, Records, read_records
+from worker.training.data import Records, read_records
 from worker.training.device import bound_memory, fast_precision, keep_freed_memory, seed_generators
 from worker.training.encoder import check_max_length, open_base
 from worker.training.evaluation import predict
 from worker.training.failures import UserError
-from worker.training.interfaces import Task, task_class
+from worker.training.interfaces import task_class
 from worker.training.outcomes import Outcomes
 from worker.training.preprocessing import apply, of_artifact
 
@@ -73,7 +73,7 @@ def run(plan: EvaluationPlan, run_dir: Path, emit: Callable[[Event], None], stop
     metrics: dict[str, Any] = {
         "metrics": scores.values | scores.detail | outcomes.calibration_detail | {"rows": rows},
         "baseline": None if baseline is None else asdict(baseline),
-        "slices": None if slicing is None else _score_slices(task, records, examples, predictions, slicing),
+        "slices": None if slicing is None else score_slices(task, records, examples, predictions, slicing),
         "slices_left_out": None if slicing is None else slicing.left_out,
         "statistics": outcomes.meaning.model_dump(mode="json"),
     }
@@ -92,19 +92,6 @@ def _check_finite(plan: EvaluationPlan, values: dict[str, float]) -> None:
             "another checkpoint, or train again with a lower learning_rate.",
             "model",
         )
-
-
-def _score_slices(
-    task: Task, records: Records, examples: Examples, predictions: Sequence[Any], slicing: Slicing
-) -> list[dict[str, Any]]:
-    """Every slice's own metrics, by the same functions as those of the whole."""
-    found: list[dict[str, Any]] = []
-    for part in slicing.slices:
-        of_part, windows = examples.of_records(part.rows)
-        scores = task.score(records.take(part.rows), of_part, [predictions[window] for window in windows])
-        intervals = scores.detail.get("intervals", {})
-        found.append({"slice": part.name, "rows": len(part.rows), "metrics": scores.values, "intervals": intervals})
-    return found
 
 
 def _write_predictions(path: Path, records: Records, outcomes: Outcomes, slicing: Slicing | None) -> None:

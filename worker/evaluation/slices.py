@@ -1,6 +1,7 @@
 """Parts of a file that are scored by themselves: by a column's values, or by length."""
 
 from collections import Counter
+from collections.abc import Sequence
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -11,7 +12,8 @@ from transformers import PreTrainedTokenizerBase
 
 from app.catalog.records import RecordField, extra
 from app.catalog.slices import ColumnSlices, LengthSlices
-from worker.training.data import TEXTS_PER_CALL, Records
+from worker.training.data import TEXTS_PER_CALL, Examples, Records
+from worker.training.interfaces import Task
 
 MOST = 50  # the largest ones; of the others their number is told
 NO_VALUE = "(none)"
@@ -43,12 +45,30 @@ def cut(
     """Slices of `records`: by value the most frequent first, by length the shortest first."""
     if isinstance(by, LengthSlices):
         return _by_length(_lengths(records, fields, tokenizer), by.bins)
-    values: list[str | None] = records.column(extra(by.column).name)
+    return by_value(records, by.column)
+
+
+def by_value(records: Records, column: str) -> Slicing:
+    """Slices by the values of a kept column, the most frequent first."""
+    values: list[str | None] = records.column(extra(column).name)
     names = [NO_VALUE if value is None else value for value in values]
     counts = Counter(names).most_common()
-    column = np.array(names, dtype=object)
-    slices = [Slice(name, np.flatnonzero(column == name)) for name, _ in counts[:MOST]]
+    found = np.array(names, dtype=object)
+    slices = [Slice(name, np.flatnonzero(found == name)) for name, _ in counts[:MOST]]
     return Slicing(slices, names, len(counts) - len(slices))
+
+
+def score_slices(
+    task: Task, records: Records, examples: Examples, predictions: Sequence[Any], slicing: Slicing
+) -> list[dict[str, Any]]:
+    """Every slice's own metrics, by the same functions as those of the whole."""
+    found: list[dict[str, Any]] = []
+    for part in slicing.slices:
+        of_part, windows = examples.of_records(part.rows)
+        scores = task.score(records.take(part.rows), of_part, [predictions[window] for window in windows])
+        intervals = scores.detail.get("intervals", {})
+        found.append({"slice": part.name, "rows": len(part.rows), "metrics": scores.values, "intervals": intervals})
+    return found
 
 
 def _lengths(

@@ -10,10 +10,9 @@ from torchcrf import CRF
 from transformers import PreTrainedModel
 from transformers.modeling_outputs import TokenClassifierOutput
 
-from worker.heads import modeling_crf
+from app.model_files.tailor_made import AUTO_MAP, MODELING, PIPELINES, WINDOW
 from worker.heads.modeling_crf import CrfMixin, crf_class
-
-WINDOW = "crf_window"  # what the configuration of a model with a field calls its window
+from worker.python_files import PYTHON_FILES
 
 
 class BatchFirstCrf(CRF):
@@ -47,15 +46,8 @@ def trained_class(config: Any) -> type[PreTrainedModel]:
 
 def add_modeling_file(directory: Path, window: int) -> None:
     """Have a directory with the weights of such a model load without Tailor."""
-    source = Path(modeling_crf.__file__)
-    shutil.copyfile(source, directory / source.name)
+    shutil.copyfile(PYTHON_FILES[MODELING], directory / MODELING)
     path = directory / "config.json"
     config = json.loads(path.read_text("utf-8"))
-    config |= {
-        WINDOW: window,
-        "auto_map": {"AutoModelForTokenClassification": f"{source.stem}.CrfForTokenClassification"},
-        "custom_pipelines": {
-            "token-classification": {"impl": f"{source.stem}.CrfPipeline", "pt": ["AutoModelForTokenClassification"]}
-        },
-    }
+    config |= {WINDOW: window, "auto_map": AUTO_MAP, "custom_pipelines": PIPELINES}
     path.write_text(json.dumps(config, indent=2, sort_keys=True) + "\n", "utf-8")

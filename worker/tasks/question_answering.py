@@ -27,6 +27,7 @@ from worker.training.encoder import CLASSIFIERS, BaseModelFiles, load_weights, r
 from worker.training.failures import UserError
 from worker.training.given_answers import Candidates, answer_outcomes
 from worker.training.interfaces import Objective, Predictions, Scores
+from worker.training.leakage import find_leakage
 from worker.training.metrics import resamples_of
 from worker.training.outcomes import Baseline, Outcomes
 from worker.training.span_logits import logits_of, losses_of, place_of, shift_of
@@ -131,30 +132,20 @@ class QuestionAnswering:
 
     def remarks(self, splits: Mapping[str, Records]) -> list[Log]:
         """Questions that stand in two splits with the same context, and unanswerable ones that training lacks."""
-        logs: list[Log] = []
-        first_row: dict[tuple[str, str], int] = {}
-        for key, row in zip(_pairs(splits["train"]), splits["train"].column("row"), strict=True):
-            first_row.setdefault(key, row)
+        logs = find_leakage(splits, _whole_texts)
         for split in ("validation", "test"):
             if split not in splits:
                 continue
-            rows = splits[split].column("row")
-            known = [
-                (first_row[key], row) for key, row in zip(_pairs(splits[split]), rows, strict=True) if key in first_row
-            ]
-            if known:
-                logs.append(_leakage(split, known))
             unanswerable = sum(not texts for texts in _gold(splits[split]))
             if unanswerable and self.null_threshold is None:
-                logs.append(
-                    Log(
-                        f"{unanswerable} of {len(rows)} {split} questions have no answer, but all of the training file "
-                        "have one: the model answers every question. Train on unanswerable ones, or give a number as "
-                        "null_threshold.",
-                        level="warn",
-                        data={"code": "unanswerable_not_trained", "split": split, "count": unanswerable},
-                    )
+                rows = splits[split].table.num_rows
+                message = (
+                    f"{unanswerable} of {rows} {split} questions have no answer, but all of the training file have "
+                    "one: the model answers every question. Train on unanswerable ones, or give a number as "
+                    "null_threshold."
                 )
+                data = {"code": "unanswerable_not_trained", "split": split, "count": unanswerable}
+                logs.append(Log(message, level="warn", data=data))
         if self.tunes and "validation" not in splits:
             logs.append(
                 Log(
@@ -299,15 +290,5 @@ def _gold(records: Records) -> list[list[str]]:
     return [answers["text"] for answers in records.column("answers")]
 
 
-def _pairs(records: Records) -> list[tuple[str, str]]:
-    return list(zip(records.column("question"), records.column("context"), strict=True))
-
-
-def _leakage(split: str, known: list[tuple[int, int]]) -> Log:
-    shown = ", ".join(f"{theirs} (training {ours})" for ours, theirs in known[:10])
-    return Log(
-        f"{len(known)} questions of the {split} file stand in the training file with the same context, which makes "
-        f"{split} results look better than they are: rows {shown}{' …' if len(known) > 10 else ''}.",
-        level="warn",
-        data={"code": "leakage", "split": split, "count": len(known), "rows": known[:10]},
-    )
+def _whole_texts(records: Records) -> list[str]:
+    return list(map("\n".join, zip(records.column("question"), records.column("context"), strict=True)))

@@ -16,7 +16,8 @@ from transformers import AutoModelForTokenClassification, PreTrainedModel, PreTr
 
 from app.catalog.token_classification import TokenClassificationOptions
 from app.catalog.unknown_labels import unknown_labels
-from worker.heads.crf import WINDOW, add_modeling_file, trained_class
+from app.model_files.tailor_made import WINDOW
+from worker.heads.crf import add_modeling_file, trained_class
 from worker.protocol import Log
 from worker.training.classifier import load_classifier
 from worker.training.data import Batch, Examples, Records, overlapping_windows

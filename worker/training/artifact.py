@@ -48,6 +48,7 @@ class Provenance:
     headline: tuple[str, ...]
     usage: str
     preprocessing: Preprocessed
+    domain: str = ""  # a section of the model card
 
 
 def write_artifact(
@@ -159,7 +160,7 @@ seed {provenance.seed}).
 Weights: step {metrics["best_step"]}, chosen by {metrics["selected_by"]}. The test file, where there is one, was scored
 once, with the chosen weights. Intervals are 95 % bootstrap intervals. All numbers: `metrics.json`.
 
-## Data
+{provenance.domain}## Data
 
 | split | file | id | rows | SHA-256 |
 |---|---|---|---|---|

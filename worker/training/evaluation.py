@@ -7,14 +7,13 @@ from typing import Any
 
 import torch
 
-from worker.protocol import Event, Phase
+from worker.protocol import Event
 from worker.training.data import Examples, Records, collate
-from worker.training.failures import StoppedError, UserError
+from worker.training.failures import UserError
 from worker.training.interfaces import Scores, Task
-from worker.training.pace import now
 from worker.training.sampler import evaluation_batches
+from worker.training.watch import Watch
 
-PHASE_INTERVAL_S = 1.0
 TOKENS_PER_BATCH = {"cpu": 4096, "cuda": 65536}
 SLOWER = 8  # so much smaller are batches where predicting is slow: between them lie the stop and the signs of life
 
@@ -53,27 +52,23 @@ def predict(
     examples: Examples,
     stop: threading.Event,
     emit: Callable[[Event], None],
+    doing: str | None = None,
 ) -> list[Any]:
     """What `score` needs of every window; leaves the model in training mode. Raises StoppedError once `stop` is set.
 
-    Tells how far it is every second: a long evaluation is progress too.
+    Tells how far it is every second: a long evaluation is progress too. `doing` is what it is called, if not that.
     """
     predictions: list[Any] = [None] * examples.count
-    done, began, told_at = 0, now(), now()
+    watch = Watch(doing or f"evaluating {records.split}", examples.count, stop, emit)
     model.eval()
     try:
         with torch.inference_mode():
             tokens = TOKENS_PER_BATCH.get(device.type, 16384) // (1 if task.evaluation_rows is None else SLOWER)
             for rows in evaluation_batches(examples.lengths, tokens):
-                if stop.is_set():
-                    raise StoppedError
+                watch.check()
                 for row, prediction in zip(rows, task.predict(model, collate(examples, rows, device)), strict=True):
                     predictions[row] = prediction
-                done += len(rows)
-                if now() - told_at >= PHASE_INTERVAL_S:
-                    told_at = now()
-                    left_s = (told_at - began) * (examples.count - done) / done
-                    emit(Phase(f"evaluating {records.split}", done, examples.count, left_s))
+                watch.add(len(rows))
     finally:
         model.train()
     return predictions

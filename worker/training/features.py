@@ -16,16 +16,13 @@ from numpy.typing import NDArray
 from transformers import PreTrainedModel
 from transformers.utils.generic import ModelOutput
 
-from worker.protocol import Phase
 from worker.training.data import Batch, Examples, collate
-from worker.training.failures import StoppedError
 from worker.training.interfaces import Task
 from worker.training.materials import Materials
-from worker.training.pace import now
 from worker.training.sampler import evaluation_batches
+from worker.training.watch import Watch
 
 TOKENS_PER_BATCH = 4096
-PHASE_INTERVAL_S = 1.0
 
 
 @dataclass(frozen=True)
@@ -120,24 +117,21 @@ class FrozenBody:
     def _compute(self, site: Site) -> None:
         # What is drawn anew in each epoch is never met again.
         splits = [examples for examples in site.splits() if examples.draw is None or not examples.draw.redraws]
-        total, done, told_at = sum(examples.count for examples in splits), 0, now()
+        materials, total = site.materials, sum(examples.count for examples in splits)
+        watch = Watch("computing features", total, materials.stop, materials.emit)
         site.model.train()
         self.listening = True
         try:
             for examples in splits:
                 for rows in evaluation_batches(examples.lengths, TOKENS_PER_BATCH):
-                    if site.materials.stop.is_set():
-                        raise StoppedError
+                    watch.check()
                     batch = collate(examples, rows, site.device)
                     if self.kind is None and not self._begin(site, batch):
                         return  # a body that gives out something else runs every time
                     with torch.inference_mode():
                         site.task.predict(site.model, batch)
                     self._keep(batch)
-                    done += len(rows)
-                    if now() - told_at >= PHASE_INTERVAL_S:
-                        site.materials.emit(Phase("computing features", done, total))
-                        told_at = now()
+                    watch.add(len(rows))
         finally:
             self.listening, self.heard = False, None
         for stored in self.outputs.values():

@@ -16,28 +16,25 @@ from stopwordsiso import stopwords
 
 from app.catalog.preprocessing import Preprocessing, misfit
 from app.catalog.task_spec import TaskSpec, Variant
+from app.model_files.tailor_made import CLEANER, FORMAT, SETTINGS, UnreadableSettingsError
+from app.model_files.tailor_made import preprocessing as preprocessing_of
 from worker.protocol import Log
-from worker.training import text_preprocessing
+from worker.python_files import PYTHON_FILES
 from worker.training.data import Records
 from worker.training.failures import UserError
 from worker.training.leakage import LISTED
 from worker.training.selection import select
-from worker.training.text_preprocessing import SETTINGS, Clean, cleaner
+from worker.training.text_preprocessing import Clean, cleaner
 
-MODULE = "preprocessing.py"
 SPLIT_ROWS = "split.csv"
-FORMAT = "tailor-preprocessing-1"
 
 
 def of_artifact(directory: Path) -> Preprocessing:
-    """How the model in `directory` reads texts; `stop_words` is the list itself, whatever it was asked for by."""
+    """How the model in `directory` reads texts. Raises UserError (param `model`) where its settings are damaged."""
     try:
-        described = json.loads((directory / SETTINGS).read_text("utf-8"))
-    except (FileNotFoundError, ValueError):
-        return Preprocessing()
-    if not isinstance(described, dict) or described.get("format") != FORMAT:  # another program's
-        return Preprocessing()
-    return Preprocessing.model_validate(described["cleaning"])
+        return preprocessing_of(directory)
+    except UnreadableSettingsError as error:
+        raise UserError("base_model_unreadable", f"The model cannot be used: {error}", "model") from None
 
 
 def apply(preprocessing: Preprocessing, records: Records, spec: TaskSpec, variant: Variant) -> Records:
@@ -133,7 +130,7 @@ class Preprocessed:
         }
         (directory / SETTINGS).write_text(json.dumps(described, indent=2, ensure_ascii=False) + "\n", "utf-8")
         if asked.cleaning:
-            shutil.copyfile(text_preprocessing.__file__, directory / MODULE)
+            shutil.copyfile(PYTHON_FILES[CLEANER], directory / CLEANER)
 
     def write_parts(self, directory: Path) -> None:
         """Leave `split.csv` in a finished model's directory: it may be large, and checkpoints are many."""

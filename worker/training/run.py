@@ -11,6 +11,7 @@ from accelerate import PartialState
 
 from app.catalog.plan import TrainingPlan
 from app.catalog.tasks import TASKS
+from worker.domain_report.report import card_section, make, of_run, save, wanted
 from worker.protocol import Event, Log, Result, Started
 from worker.training.adaptation import Adaptation
 from worker.training.artifact import Provenance, write_artifact, write_step_metrics
@@ -90,22 +91,19 @@ def run(plan: TrainingPlan, run_dir: Path, emit: Callable[[Event], None], stop: 
     trained = train(main, state, weights=weights_for(main, state), resume_from=within)
 
     state = trained.state
-    metrics: dict[str, Any] = {}
-    judged: dict[str, Judged] = {}
     tell_choice(trained)
-    if state.best is not None:
-        whole = main.watched is main.splits["validation"]
-        if whole:
-            metrics["validation"] = state.best.values | state.best.detail
-        else:
-            judged["validation"] = trained.judge("validation")
-    if "test" in splits:
-        judged["test"] = trained.judge("test")
-    metrics |= {name: split.metrics for name, split in judged.items()}
+    metrics, judged = _judge(trained, reported=wanted(plan))
     if (values := trained.before_training) is not None:
         metrics["before_training"] = values
     selected_by = "last step (no validation file)" if state.best is None else f"validation {variant.selection_metric}"
     metrics |= {"best_step": main.offset + trained.best_step, "selected_by": selected_by}
+
+    report = make(of_run(trained, original, judged)) if wanted(plan) else None
+
+    def write_model(directory: Path) -> None:
+        trained.store.write_artifact(directory, state)
+        if report is not None:
+            save(report, directory)
 
     provenance = Provenance(
         job_id=plan.job_id,
@@ -120,10 +118,9 @@ def run(plan: TrainingPlan, run_dir: Path, emit: Callable[[Event], None], stop: 
         headline=variant.headline,
         usage=adaptation.usage(trained.task.usage()),
         preprocessing=preprocessed,
+        domain="" if report is None else card_section(report),
     )
-    artifact, artifact_files = write_artifact(
-        run_dir, provenance, metrics, lambda directory: trained.store.write_artifact(directory, state)
-    )
+    artifact, artifact_files = write_artifact(run_dir, provenance, metrics, write_model)
     write_step_metrics(run_dir / STEP_METRICS, _history(trained))
     emit(
         Result(
@@ -135,6 +132,24 @@ def run(plan: TrainingPlan, run_dir: Path, emit: Callable[[Event], None], stop: 
             trained_tokens=state.trained_tokens,
         )
     )
+
+
+def _judge(trained: Trained, *, reported: bool) -> tuple[dict[str, Any], Judged | None]:
+    """Metrics of the validation and the test file, and the one that a domain report is about: the last of them."""
+    stage, best = trained.stage, trained.state.best
+    metrics: dict[str, Any] = {}
+    judged: Judged | None = None
+    if best is not None:
+        whole = stage.watched is stage.splits["validation"]
+        if whole:
+            metrics["validation"] = best.values | best.detail
+        if not whole or (reported and "test" not in stage.splits):
+            judged = trained.judge("validation")
+            metrics["validation"] = judged.metrics
+    if "test" in stage.splits:
+        judged = trained.judge("test")
+        metrics["test"] = judged.metrics
+    return metrics, judged
 
 
 def _history(trained: Trained) -> list[dict[str, float]]:

@@ -1,7 +1,7 @@
 """One training from a base model to chosen weights. A run is the task's own stage, and those that come before it."""
 
 import threading
-from collections.abc import Callable, Mapping
+from collections.abc import Callable, Mapping, Sequence
 from dataclasses import dataclass, field, replace
 from functools import cached_property
 from pathlib import Path
@@ -19,7 +19,7 @@ from app.catalog.task_spec import TaskSpec, Variant
 from worker.protocol import CHECKPOINTS, Event, Log, Metrics, Progress, StageName
 from worker.training.adaptation import Adaptation
 from worker.training.checkpoint import TrainState
-from worker.training.data import Records
+from worker.training.data import Examples, Records
 from worker.training.device import check_precision, fast_precision, seed_generators
 from worker.training.encoder import BaseModelFiles, take_over
 from worker.training.evaluation import predict, score
@@ -184,8 +184,11 @@ class Stage:
 
 @dataclass(frozen=True)
 class Judged:
-    """A split judged by the chosen weights: metrics with their tables, and what became of every record."""
+    """A split judged by the chosen weights: metrics with their tables, and what became of every window and record."""
 
+    records: Records
+    examples: Examples
+    predictions: Sequence[Any]
     metrics: dict[str, Any]
     outcomes: Outcomes
 
@@ -211,7 +214,8 @@ class Trained:
         scores = score(self.task, records, examples, predictions)
         epoch = round(self.best_step / stage.sampler.steps_per_epoch, 4)
         stage.emit(Metrics(name, self.best_step, epoch, scores.values))
-        return Judged(scores.values | scores.detail, self.task.outcomes(records, examples, predictions))
+        outcomes = self.task.outcomes(records, examples, predictions)
+        return Judged(records, examples, predictions, scores.values | scores.detail, outcomes)
 
     @property
     def before_training(self) -> dict[str, float] | None:

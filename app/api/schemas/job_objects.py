@@ -1,4 +1,4 @@
-"""A fine-tuning job as a client sees it, with its events, checkpoints and numbers."""
+"""A fine-tuning job as a client sees it, and its numbers."""
 
 from typing import Any, Literal
 
@@ -9,7 +9,7 @@ from app.api.schemas.files import FILE_ID
 from app.api.schemas.jobs import VALIDATION_FILE_ID
 from app.catalog.hyperparameters import Hyperparameters
 from app.jobs.inputs import target_files
-from app.tables import Checkpoint, Job, JobEvent, JobMetric
+from app.tables import Job, JobMetric
 
 JobStatus = Literal["validating_files", "queued", "running", "paused", "succeeded", "failed", "cancelled"]
 
@@ -166,163 +166,6 @@ class JobList(ResponseModel):
     object: Literal["list"] = "list"
     data: list[JobObject]
     has_more: bool
-
-
-class EventObject(ResponseModel):
-    """A line of a job's history."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "id": "ftevent-7d8e9fa0b1c2d3e4f5061728394a5b",
-                    "object": "fine_tuning.job.event",
-                    "created_at": 1767225601,
-                    "level": "info",
-                    "message": "Job started",
-                    "type": "message",
-                    "data": {"attempt": 1},
-                }
-            ]
-        }
-    )
-
-    id: str
-    object: Literal["fine_tuning.job.event"] = "fine_tuning.job.event"
-    created_at: int
-    level: Literal["info", "warn", "error"]
-    message: str
-    type: Literal["message", "metrics"]
-    data: dict[str, Any] = Field(
-        description="Of `metrics`: `step`, `epoch`, `split`, the numbers (`train_loss`, `valid_loss`), and `stage` "
-        "where it is not the job's task that is trained."
-    )
-
-    @classmethod
-    def of(cls, event: JobEvent) -> "EventObject":
-        """The object of a row."""
-        return cls.model_validate(
-            {
-                "id": event.id,
-                "created_at": seconds(event.created_at),
-                "level": event.level,
-                "message": event.message,
-                "type": event.type,
-                "data": event.data,
-            }
-        )
-
-
-class EventList(ResponseModel):
-    """A page of events, newest first."""
-
-    object: Literal["list"] = "list"
-    data: list[EventObject]
-    has_more: bool
-
-
-class ProgressObject(ResponseModel):
-    """Where a job stands: what changes on it while it runs. Only event streams send it."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "object": "fine_tuning.job.progress",
-                    "fine_tuning_job_id": JOB_ID,
-                    "status": "running",
-                    "attempt": 1,
-                    "step": 40,
-                    "total_steps": 96,
-                    "epoch": 1.25,
-                    "examples_per_second": 210.4,
-                    "stage": None,
-                    "estimated_finish": 1767225660,
-                }
-            ]
-        }
-    )
-
-    object: Literal["fine_tuning.job.progress"] = "fine_tuning.job.progress"
-    fine_tuning_job_id: str
-    status: JobStatus
-    attempt: int
-    step: int | None = Field(default=None, description="Null, as the next three, until the job has trained a step.")
-    total_steps: int | None = None
-    epoch: float | None = None
-    examples_per_second: float | None = None
-    stage: str | None = Field(default=None, description="As in metrics.")
-    estimated_finish: int | None
-
-    @classmethod
-    def of(cls, job: Job) -> "ProgressObject":
-        """The object of a row."""
-        return cls.model_validate(
-            {
-                "fine_tuning_job_id": job.id,
-                "status": job.status,
-                "attempt": job.attempt,
-                "estimated_finish": optional_seconds(job.estimated_finish),
-                **(job.progress or {}),
-            }
-        )
-
-
-class CheckpointObject(ResponseModel):
-    """A step whose weights were kept; its model id is usable wherever a model id is."""
-
-    model_config = ConfigDict(
-        json_schema_extra={
-            "examples": [
-                {
-                    "id": "ftckpt-7d8e9fa0b1c2d3e4f5061728394a5b",
-                    "object": "fine_tuning.job.checkpoint",
-                    "created_at": 1767225640,
-                    "fine_tuning_job_id": JOB_ID,
-                    "fine_tuned_model_checkpoint": f"{MODEL_ID}:ckpt-step-32",
-                    "step_number": 32,
-                    "metrics": {"step": 32, "train_loss": 0.41, "valid_loss": 0.38},
-                }
-            ]
-        }
-    )
-
-    id: str
-    object: Literal["fine_tuning.job.checkpoint"] = "fine_tuning.job.checkpoint"
-    created_at: int
-    fine_tuning_job_id: str
-    fine_tuned_model_checkpoint: str
-    step_number: int
-    metrics: dict[str, Any]
-
-    @classmethod
-    def of(cls, checkpoint: Checkpoint) -> "CheckpointObject":
-        """The object of a row."""
-        return cls(
-            id=checkpoint.id,
-            created_at=seconds(checkpoint.created_at),
-            fine_tuning_job_id=checkpoint.job_id,
-            fine_tuned_model_checkpoint=checkpoint.model_id,
-            step_number=checkpoint.step,
-            metrics={"step": checkpoint.step} | checkpoint.metrics,
-        )
-
-
-class CheckpointList(ResponseModel):
-    """A page of checkpoints, newest first."""
-
-    object: Literal["list"] = "list"
-    data: list[CheckpointObject]
-    first_id: str | None
-    last_id: str | None
-    has_more: bool
-
-    @classmethod
-    def of(cls, checkpoints: list[Checkpoint], has_more: bool) -> "CheckpointList":
-        """The page of rows."""
-        data = [CheckpointObject.of(checkpoint) for checkpoint in checkpoints]
-        first_id, last_id = (data[0].id, data[-1].id) if data else (None, None)
-        return cls(data=data, first_id=first_id, last_id=last_id, has_more=has_more)
 
 
 class MetricObject(ResponseModel):

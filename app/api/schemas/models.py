@@ -29,7 +29,8 @@ class ModelCreate(RequestModel):
     file: FileId | None = Field(
         default=None,
         description="Id of an uploaded tar, tar.gz or zip of a Transformers directory: config.json, tokenizer.json and "
-        "safetensors weights. It may be deleted as soon as this request is answered.",
+        "safetensors weights. The archive of a model that any Tailor made will do. It may be deleted as soon as this "
+        "request is answered.",
     )
     hub: Annotated[str, Field(max_length=128, pattern=r"^[\w-][\w.-]*/[\w-][\w.-]*$", examples=["org/name"])] | None = (
         Field(default=None, description="A repository of the hub; needs `TAILOR_HUB=on`.")
@@ -64,6 +65,16 @@ class ModelCreate(RequestModel):
         return NewModel(name=self._name, file=self.file, hub=self.hub, revision=self.revision)
 
 
+class TrainedElsewhere(ResponseModel):
+    """How a model was trained that Tailor made and that was registered again; evaluations ask it in this way."""
+
+    task: dict[str, Any] = Field(description="The task's options, `type` included.")
+    labels: list[str] | None = Field(description="In the order of their ids.")
+    seed: int
+    max_length: int = Field(description="Window in tokens.")
+    precision: Literal["fp32", "bf16", "fp16"]
+
+
 class ModelSource(ResponseModel):
     """Where a registered model came from."""
 
@@ -74,6 +85,14 @@ class ModelSource(ResponseModel):
     revision: str | None = Field(description="Of the repository: the commit, once it is known.")
     left_out: list[str] = Field(
         default=[], description="What the archive held beside the model; folders end with a slash."
+    )
+    rewritten: list[str] = Field(
+        default=[],
+        description="Python files that Tailor writes into its own models. Those of the archive were put aside, never "
+        "run, and this installation's took their place.",
+    )
+    trained: TrainedElsewhere | None = Field(
+        default=None, description="How Tailor trained the model, as its manifest says; null for other models."
     )
 
 
@@ -126,6 +145,8 @@ class ModelObject(ResponseModel):
                         "hub": None,
                         "revision": None,
                         "left_out": [],
+                        "rewritten": [],
+                        "trained": None,
                     },
                 },
             ]
@@ -145,7 +166,7 @@ class ModelObject(ResponseModel):
     tasks: list[str] | None = Field(
         description="Tasks that it can be fine-tuned for; null while its family is not known."
     )
-    task: str | None = Field(description="The task that it was fine-tuned for.")
+    task: str | None = Field(description="The task that it was fine-tuned for, here or by another Tailor.")
     labels: list[str] | None
     parent: str | None = Field(description="The model it was made from.")
     job: str | None = Field(description="The job that made it.")

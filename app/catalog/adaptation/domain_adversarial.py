@@ -4,7 +4,8 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StrictBool, StrictFloat, StrictInt
 
-from app.catalog.adaptation.spec import CONTROL, MethodOptions, MethodSpec
+from app.catalog.adaptation.spec import CONTROL, JobFacts, MethodOptions, MethodSpec
+from app.catalog.model_types import CAUSAL_LANGUAGE_MODELS
 
 
 class DomainAdversarialOptions(MethodOptions):
@@ -29,7 +30,7 @@ class DomainAdversarialOptions(MethodOptions):
     features: Literal["mean", "first"] = Field(
         default="mean",
         description="What stands for a text: the mean of its tokens' last states, or the state of the first token "
-        "alone, which says little where texts are read from left to right only.",
+        "alone, of which models that read from left to right make nothing.",
     )
     hidden_size: Annotated[StrictInt, Field(ge=1, le=4096)] = Field(
         default=128, description="Units in the discriminator's one hidden layer; of no matter to `mmd` and `coral`."
@@ -46,6 +47,15 @@ def _columns(options: DomainAdversarialOptions) -> tuple[str, ...]:
     return () if options.domain_field is None else (options.domain_field,)
 
 
+def _misfit(options: DomainAdversarialOptions, facts: JobFacts) -> str | None:
+    if options.features == "first" and facts.model_type in CAUSAL_LANGUAGE_MODELS:
+        return (
+            f'has features "first", and models of type {facts.model_type!r} read from left to right: the state of the '
+            'first token knows nothing of the text. Give "mean".'
+        )
+    return None
+
+
 DOMAIN_ADVERSARIAL = MethodSpec(
     name="domain_adversarial",
     title="Features that are alike in training texts and unlabelled target texts: DANN, MMD or CORAL",
@@ -55,5 +65,6 @@ DOMAIN_ADVERSARIAL = MethodSpec(
     why_tasks="language models learn from any text, so train on the target texts themselves",
     extras=_columns,
     needs_target=True,
+    misfit=_misfit,
     example={"loss": "dann", "weight": 1.0},
 )

@@ -5,7 +5,7 @@ from typing import Annotated, Any, Literal, Self
 
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StrictFloat, model_validator
 
-from app.catalog.adaptation.spec import CONTROL, MethodOptions, MethodSpec, NeededFile
+from app.catalog.adaptation.spec import CONTROL, FileId, JobFacts, MethodOptions, MethodSpec, NeededFile
 from app.catalog.fill_mask import FillMaskOptions
 from app.catalog.question_answering import QuestionAnsweringOptions
 from app.catalog.tasks import TASKS
@@ -30,9 +30,7 @@ class AuxiliaryTask(BaseModel):
     task: ReadingOptions = Field(
         description="The task with its options, as in a job. Left out, `problem_type` is a single label."
     )
-    training_file: Annotated[str, Field(pattern=r"^file-[0-9a-f]{1,64}$")] = Field(
-        description="Id of the file that it learns from."
-    )
+    training_file: FileId = Field(description="Id of the file that it learns from.")
     columns: Annotated[dict[str, str], Field(max_length=20)] = Field(
         default={}, description="Columns of the file by the task's fields, where they have other names."
     )
@@ -90,6 +88,18 @@ def _files(options: MultiTaskOptions, task: Mapping[str, Any]) -> tuple[NeededFi
     )
 
 
+def _misfit(options: MultiTaskOptions, facts: JobFacts) -> str | None:
+    for number, one in enumerate(options.tasks):
+        types = TASKS[one.task.type].model_types
+        if facts.model_type is not None and facts.model_type not in types:
+            return (
+                f"has {one.name!r}, a task of {one.task.type}, which models of type {facts.model_type!r} cannot be "
+                f"trained for. Leave adaptation.multi_task.tasks.{number} out, or use a model of one of the types "
+                f"{', '.join(sorted(types))}."
+            )
+    return None
+
+
 MULTI_TASK = MethodSpec(
     name="multi_task",
     title="Multi-task learning: further tasks train on the same body, each with its own head",
@@ -98,6 +108,7 @@ MULTI_TASK = MethodSpec(
     tasks=READING_TASKS,
     why_tasks="its heads read what the body makes of a text, and the model of this task writes texts",
     files=_files,
+    misfit=_misfit,
     example={
         "tasks": [
             {

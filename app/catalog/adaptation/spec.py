@@ -50,10 +50,13 @@ class NeededModel:
 
 @dataclass(frozen=True)
 class JobFacts:
-    """What is known of a job when it is created: its base model's type, if it is, and its number of target files."""
+    """What is known of a job when it is created: its base model's type and its task, if they are, and its number of
+    target files.
+    """
 
     model_type: str | None
     target_files: int
+    task: str | None = None
 
 
 def no_files(options: Any, task: Mapping[str, Any]) -> tuple[NeededFile, ...]:

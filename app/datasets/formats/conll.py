@@ -6,6 +6,7 @@ from itertools import islice
 from operator import itemgetter
 
 from app.datasets.errors import UnreadableFileError
+from app.datasets.formats import plain_text
 from app.datasets.formats.reader import Batch, in_batches
 from app.datasets.formats.structured import StructuredFormat
 from app.datasets.lines import read_lines
@@ -85,7 +86,10 @@ def _cells(line: str) -> list[str]:
 
 
 def looks_like_conll(head: bytes, extension: str, told: bool) -> bool:
-    """Whether lines end in tags; where the task is known, a name or lines of equal width with gaps will do."""
+    """Whether lines end in tags; most of them, with gaps between sentences, where the name says nothing.
+
+    A name of its own will do as well. Where the task is known, lines of equal width with gaps will do.
+    """
     try:
         text = head.decode()
     except UnicodeDecodeError:
@@ -96,12 +100,15 @@ def looks_like_conll(head: bytes, extension: str, told: bool) -> bool:
         return False
     if extension in EXTENSIONS:
         return True
-    tagged = sum(len(cells) > 1 and is_tag(cells[-1]) for cells in rows)
+    tags = [cells[-1] for cells in rows if len(cells) > 1 and is_tag(cells[-1])]
     widths = {len(cells) for cells in rows}
+    gaps = any(not line.strip(BLANK) for line in lines[:-1])
+    mostly = len(tags) > TAGGED_SHARE * len(rows)
     if told:
-        gaps = any(not line.strip(BLANK) for line in lines[:-1])
-        return tagged > TAGGED_SHARE * len(rows) or (len(widths) == 1 and min(widths) > 1 and gaps)
-    return tagged == len(rows) and len(widths) == 1 and {cells[-1] for cells in rows} != {"O"}
+        return mostly or (len(widths) == 1 and min(widths) > 1 and gaps)
+    whole = len(tags) == len(rows) and len(widths) == 1
+    unnamed = extension in ("", *plain_text.EXTENSIONS)
+    return (whole or (mostly and gaps and unnamed)) and set(tags) != {"O"}
 
 
 def _untagged(number: int, line: str) -> Problem:

@@ -5,10 +5,19 @@ from pathlib import Path
 from typing import Any
 
 import pyarrow as pa
-import pyarrow.compute as pc
 import pyarrow.parquet as pq
 
 from app.datasets.errors import UnreadableFileError
+from app.datasets.formats.arrow_columns import (
+    compact,
+    is_list,
+    is_readable,
+    is_string,
+    lengths_of,
+    list_lengths,
+    longest,
+    values_of,
+)
 from app.datasets.formats.class_names import class_names, named
 from app.datasets.formats.reader import Batch
 from app.datasets.problems import Problem, Problems, Unit, listed, shown
@@ -79,7 +88,7 @@ class ParquetTable:
             raise _damaged(str(error)) from None
 
     def _named(self, name: str, column: pa.Array) -> list[Any]:
-        values, names = _values(column), self._class_names.get(name)
+        values, names = values_of(column), self._class_names.get(name)
         return values if names is None else [named(value, names) for value in values]
 
     def close(self) -> None:
@@ -134,7 +143,7 @@ class ParquetTable:
             small = [
                 field.name
                 for field in schema
-                if _is_string(field.type) and max(sizes.get(field.name, [0])) <= DICTIONARY_BYTES
+                if is_string(field.type) and max(sizes.get(field.name, [0])) <= DICTIONARY_BYTES
             ]
             return pq.ParquetFile(
                 path, metadata=metadata, read_dictionary=small, buffer_size=BLOCK_BYTES, pre_buffer=False
@@ -148,7 +157,7 @@ class ParquetTable:
 
     def _check_type(self, column: str) -> None:
         kind = self._schema.field(column).type
-        if not _is_readable(kind):
+        if not is_readable(kind):
             raise UnreadableFileError(
                 Problem(
                     "wrong_column_type",
@@ -183,8 +192,8 @@ class ParquetTable:
         limit = self._source.limits.max_row_bytes
         too_long: set[int] = set()
         for column in columns:
-            lengths = _lengths(column) if not _is_list(column.type) else _list_lengths(column, limit)
-            if lengths is None or _longest(lengths) <= limit:
+            lengths = lengths_of(column) if not is_list(column.type) else list_lengths(column, limit)
+            if lengths is None or longest(lengths) <= limit:
                 continue
             bytes_and_positions = zip(lengths.to_pylist(), positions, strict=True)
             too_long.update(position for length, position in bytes_and_positions if (length or 0) > limit)
@@ -198,15 +207,6 @@ class ParquetTable:
                 )
             )
         return pa.array([position not in too_long for position in positions]) if too_long else None
-
-
-SCALARS = (
-    pa.types.is_integer,
-    pa.types.is_floating,
-    pa.types.is_boolean,
-    pa.types.is_decimal,
-    pa.types.is_null,
-)
 
 
 def _chunk_sizes(metadata: pq.FileMetaData) -> dict[str, list[int]]:
@@ -227,87 +227,13 @@ def _column_of(path: str, names: set[str]) -> str:
     return next((name for end in range(len(parts), 0, -1) if (name := ".".join(parts[:end])) in names), path)
 
 
-def _is_readable(kind: pa.DataType) -> bool:
-    if pa.types.is_dictionary(kind):
-        kind = kind.value_type
-    if _is_list(kind):
-        return _is_readable(kind.value_type)
-    if pa.types.is_struct(kind):
-        return all(_is_readable(kind.field(index).type) for index in range(kind.num_fields))
-    return _is_string(kind) or any(check(kind) for check in SCALARS)
-
-
-def _is_list(kind: pa.DataType) -> bool:
-    return any(check(kind) for check in (pa.types.is_list, pa.types.is_large_list, pa.types.is_fixed_size_list))
-
-
-def _list_lengths(column: pa.Array, limit: int) -> pa.Array | None:
-    """Bytes in the strings of each list, or None where all lists of the batch together are within the limit."""
-    lengths = _lengths(column.flatten())
-    if lengths is None or (pc.call_function("sum", [lengths]).as_py() or 0) <= limit:
-        return None
-    total = [0] * len(column)
-    for parent, length in zip(
-        pc.call_function("list_parent_indices", [column]).to_pylist(), lengths.to_pylist(), strict=True
-    ):
-        total[parent] += length or 0
-    return pa.array(total)
-
-
-def _is_string(kind: pa.DataType) -> bool:
-    return any(
-        check(kind)
-        for check in (
-            pa.types.is_string,
-            pa.types.is_large_string,
-            pa.types.is_string_view,
-            pa.types.is_binary,
-            pa.types.is_large_binary,
-            pa.types.is_fixed_size_binary,
-        )
-    )
-
-
 def _parts(columns: list[pa.Array]) -> Iterator[list[pa.Array]]:
     """A batch in parts of at most BATCH_BYTES as Python strings, however little its dictionary takes."""
-    lengths = [_lengths(_compact(column)) for column in columns]
-    longest = max((_longest(found) for found in lengths if found is not None), default=0)
-    step = max(1, BATCH_BYTES // max(1, longest))
+    lengths = [lengths_of(compact(column)) for column in columns]
+    most = max((longest(found) for found in lengths if found is not None), default=0)
+    step = max(1, BATCH_BYTES // max(1, most))
     for start in range(0, len(columns[0]), step):
-        yield [_compact(column.slice(start, step)) for column in columns]
-
-
-def _longest(lengths: pa.Array) -> int:
-    return pc.call_function("max", [lengths]).as_py() or 0
-
-
-def _compact(column: pa.Array) -> pa.Array:
-    """A dictionary is that of the whole row group: keep of it what the batch uses."""
-    if not isinstance(column, pa.DictionaryArray):
-        return column
-    used = column.indices.dictionary_encode()
-    return pa.DictionaryArray.from_arrays(used.indices, column.dictionary.take(used.dictionary))
-
-
-def _lengths(column: pa.Array) -> pa.Array | None:
-    if isinstance(column, pa.DictionaryArray):
-        lengths = _lengths(column.dictionary)
-        return None if lengths is None else lengths.take(column.indices)
-    if not _is_string(column.type) or pa.types.is_string_view(column.type):
-        return None
-    return pc.call_function("binary_length", [column])
-
-
-def _values(column: pa.Array) -> list[Any]:
-    """Python values; those of a dictionary are made once and shared."""
-    if isinstance(column, pa.DictionaryArray):
-        words = _values(column.dictionary)
-        return [None if index is None else words[index] for index in column.indices.to_pylist()]
-    try:
-        return column.to_pylist()
-    except UnicodeDecodeError:
-        # Arrow does not check UTF-8 while it reads; the values are judged one by one as bytes.
-        return column.cast(pa.large_binary()).to_pylist()
+        yield [compact(column.slice(start, step)) for column in columns]
 
 
 def _damaged(error: str) -> UnreadableFileError:

@@ -19,7 +19,8 @@ from app.datasets.source import Source
 from app.datasets.values import MISSING
 
 COLUMNS = ("id", "context", "question", "answers")
-ARTICLE, PARAGRAPH = "data.item", "data.item.paragraphs.item"
+ARTICLE, PARAGRAPHS, PARAGRAPH = "data.item", "data.item.paragraphs", "data.item.paragraphs.item"
+BEGINNINGS = ("start_map", "start_array", "string", "number", "boolean", "null")  # parser's events that begin a value
 BLOCK_BYTES = 1 << 16
 EXCERPT_BYTES = 200
 
@@ -58,17 +59,11 @@ class SquadDocument:
         for paragraph in self._paragraphs():
             content = paragraph.content
             if not isinstance(content, dict):
-                self._add(
-                    "paragraph_not_object", f"{paragraph.path} is {shown(content)}, not an object", self._number + 1
-                )
+                self._add("paragraph_not_object", f"{paragraph.path} is {shown(content)}, not an object")
                 continue
             questions = content.get("qas")
             if not isinstance(questions, list):
-                self._add(
-                    "qas_not_list",
-                    f"{paragraph.path} has no list of questions `qas`, but {shown(questions)}",
-                    self._number + 1,
-                )
+                self._add("qas_not_list", f"{paragraph.path} has no list of questions `qas`, but {shown(questions)}")
                 continue
             context = content.get("context", MISSING)
             size = len(context) if isinstance(context, str) else 0
@@ -112,7 +107,9 @@ class SquadDocument:
             "answers": answers,
         }
 
-    def _add(self, code: str, message: str, number: int) -> None:
+    def _add(self, code: str, message: str, number: int | None = None) -> None:
+        """A problem of a question, or of what stands before the next one."""
+        number = self._number + 1 if number is None else number
         fix = 'write {"data": [{"paragraphs": [{"context": "…", "qas": [{"id", "question", "answers"}]}]}]}'
         self._problems.add(Problem(code, message, fix, line=number))
 
@@ -120,6 +117,7 @@ class SquadDocument:
         with self._source.open() as file:
             stream = _Stream(file, self._source)
             article, number = -1, -1
+            listed = False
             builder: ijson.ObjectBuilder | None = None
             try:
                 for prefix, event, value in ijson.parse(stream, buf_size=BLOCK_BYTES, use_float=True):
@@ -131,8 +129,15 @@ class SquadDocument:
                             stream.unread = 0
                             yield _Paragraph(f"data[{article}].paragraphs[{number}]", builder.value)
                             builder = None
-                    elif prefix == ARTICLE and event == "start_map":
-                        article, number = article + 1, -1
+                    elif prefix == ARTICLE and event in BEGINNINGS:
+                        article, number, listed = article + 1, -1, False
+                        if event != "start_map":
+                            found = "a list" if event == "start_array" else shown(value)
+                            self._add("article_not_object", f"data[{article}] is {found}, not an object")
+                    elif prefix == PARAGRAPHS and event == "start_array":
+                        listed = True
+                    elif prefix == ARTICLE and event == "end_map" and not listed:
+                        self._add("paragraphs_not_list", f"data[{article}] has no list of `paragraphs`")
             except ijson.JSONError as error:
                 raise UnreadableFileError(_broken(self._source, stream.offset, str(error))) from None
 

@@ -18,8 +18,8 @@ def _recognise(columns: Sequence[str], asked: Columns, sample: Sample, told: boo
         return False
     _, annotations = sample(("data", "annotations"))
     results = [item.get("result") for value in annotations for item in _items(value) if isinstance(item, dict)]
-    spans = [item for result in results for item in _items(result) if _is_span(item)]
-    return bool(spans) or (told and all(isinstance(result, list) for result in results))
+    items = [item for result in results for item in _items(result) if isinstance(item, dict)]
+    return told or any(map(_is_span, items)) or not any(item.get("type") for item in items)
 
 
 def _open(
@@ -39,7 +39,10 @@ def _open(
         if len(made) > 1:
             message = f"a task has {len(made)} annotations; the first was taken"
             warnings.add(Problem("several_annotations", message, "keep one annotation of every task"))
-        result = _items(made[0].get("result"))
+        result = made[0].get("result")
+        if not isinstance(result, list):
+            message = f"`result` of the annotation is {shown(result)}, no list"
+            raise InvalidValueError("malformed_task", message, EXPORT)
         spans = [item["value"] for item in result if _is_span(item)]
         others = sorted({str(item.get("type")) for item in result if isinstance(item, dict) and not _is_span(item)})
         if others:

@@ -93,10 +93,9 @@ def _only(language: str, unit: Mapping[str, Any]) -> str:
 
 def _recognise(columns: Sequence[str], asked: Columns, sample: Sample, told: bool) -> bool:
     if UNITS in columns and not (set(asked.values()) & set(columns)):
-        (units,) = sample((UNITS,))
-        known = [unit for value in units if (unit := as_object(value)) is not None]
+        known = [unit for value in sample((UNITS,))[0] if (unit := as_object(value)) is not None]
         fine = all(CODE.fullmatch(key) for unit in known[:10] for key in unit)
-        return fine and (told or len(known) == len(units) > 0)
+        return fine and (told or bool(known) or set(columns) <= {UNITS, "id"})
     named = _language_columns(columns)
     return not asked and len(named) == 2 and (told or len(columns) == 2)
 

@@ -152,7 +152,8 @@ def _recognise(columns: Sequence[str], asked: Columns, sample: Sample, told: boo
         return False
     known = [items for items in lists if items is not None]
     if any(known):
-        return all(_is_span(item) for items in known for item in items[:1])
+        first = [item for items in known for item in items[:1]]
+        return any(map(_is_span, first)) and not any(isinstance(item, str) for item in first)
     return told and bool(known) and len(known) == len(lists)
 
 

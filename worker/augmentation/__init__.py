@@ -1,0 +1,1 @@
+"""Changed copies of records: texts as words, ways to change them, and what must stay."""

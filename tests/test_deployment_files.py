@@ -239,9 +239,7 @@ def normalised(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def test_the_makefile_installs_every_extra_but_that_of_gpus_with_pinned_versions_and_has_the_words_people_type() -> (
-    None
-):
+def test_the_makefile_installs_all_but_what_gpus_need_with_pinned_versions_and_has_the_words_people_type() -> None:
     extras = re.search(r"-c constraints\.txt -e '\.\[([\w,]+)\]'", MAKEFILE)
     assert extras is not None
     # bitsandbytes is of use to GPUs only, and PEFT imports it wherever it is.

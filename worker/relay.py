@@ -90,7 +90,7 @@ class Relay:
                 self._heartbeat.show(leases.Progress(self._progress, said.eta_s))
             case protocol.Phase(name, done, total) if self._job.kind == "evaluation":
                 self._heartbeat.show(leases.Progress({"name": name, "done": done, "total": total}, said.eta_s))
-            case protocol.Phase(name, done, total) if self._progress:
+            case protocol.Phase(name, done, total):
                 phase = {"name": name, "done": done, "total": total}
                 self._heartbeat.show(leases.Progress(self._progress | {"phase": phase}, None))
             case _:

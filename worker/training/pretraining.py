@@ -21,13 +21,13 @@ HELD_OUT = 20  # one text of so many, at most MOST_HELD_OUT, says what the stage
 MOST_HELD_OUT = 1000
 
 
-def pretraining_stage(main: Stage) -> Stage:
+def pretraining_stage(main: Stage, original: Records) -> Stage:
     """Masked or causal language modelling on the texts that the job names. Raises UserError where there are none."""
     plan, materials = main.run.plan, main.run.materials
     options = ContinuedPretrainingOptions.model_validate(plan.adaptation[NAME])
     named = [records.column("text") for records in materials.files_of(NAME).values()]
     target = [records.column("text") for records in materials.target] if options.use_target_files else []
-    own = [texts_of(main.records["train"], main.variant)] if options.use_training_texts else []
+    own = [texts_of(original, main.variant)] if options.use_training_texts else []
     texts = list(dict.fromkeys(text for texts in (*named, *target, *own) for text in texts if text.strip()))
     if not texts:
         raise UserError(

@@ -26,7 +26,7 @@ from worker.training.sampler import Sampler
 from worker.training.stage import Stage
 
 
-def reptile_stage(main: Stage) -> Stage:
+def reptile_stage(main: Stage, original: Records) -> Stage:
     """Rounds on the sources with the task of the job. Raises UserError for labels that it does not have."""
     plan = main.run.plan
     options = MetaLearningOptions.model_validate(plan.adaptation[NAME])

@@ -21,10 +21,10 @@ CONTROL = "control"
 def before(main: Stage, original: Records) -> list[Stage]:
     """The stages that a job's methods ask for before its own, each with its own steps.
 
-    `original` are the training records before methods had their say, for the control.
+    `original` are the training records before methods had their say: for the control, and as texts to read.
     """
     asked = main.run.plan.adaptation
-    stages = [make(main) for name, make in HANDING_ON.items() if name in asked]
+    stages = [make(main, original) for name, make in HANDING_ON.items() if name in asked]
     return [*stages, _control(main, original)] if controlled(main) else stages
 
 

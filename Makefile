@@ -29,7 +29,8 @@ serve: $(INSTALLED)  ## run the whole service on this machine until Ctrl-C
 	@$(BIN)/tailor up
 
 test: $(INSTALLED)  ## run all tests
-	$(BIN)/pytest
+	$(BIN)/pytest -n logical --maxprocesses 4 --dist loadgroup --ignore tests/faults
+	$(BIN)/pytest tests/faults
 
 chaos: $(INSTALLED)  ## kill everything at random while jobs run, and judge what is left
 	$(BIN)/pytest -m chaos tests/faults

@@ -1,13 +1,19 @@
-"""What most tests stand on: one real PostgreSQL and one real Redis per run, emptied after each test that used them."""
+"""What most tests stand on: one real PostgreSQL and one real Redis per run, emptied after each test that used them.
+
+Where pytest-xdist runs tests in several processes, each has servers of its own.
+"""
 
 import os
 import signal
 import tempfile
 from collections.abc import Iterator
+from contextlib import closing
 from pathlib import Path
 
+import psycopg
 import pytest
-from sqlalchemy import Engine
+from psycopg import sql
+from sqlalchemy import URL, Engine, make_url
 
 from app.db import SessionFactory, close_engine, make_engine, migrate, session_factory, transaction
 from app.embedded import start_postgres, start_redis
@@ -16,10 +22,35 @@ from app.settings import Settings
 from app.storage.database import DatabaseBlobStore
 from app.tables import Base
 
+# Tiny models gain nothing from a second thread, and waiting for it loses much where tests run beside each other.
+# Trainers that tests start inherit it. Torch reads it once.
+os.environ.setdefault("OMP_NUM_THREADS", "1")
+
 
 def pytest_configure() -> None:
     """A shell that starts tests in the background has them ignore Ctrl-C, and so would every program they start."""
     signal.signal(signal.SIGINT, signal.default_int_handler)
+
+
+def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
+    """Keep tests together that share what takes long to set up: a file's, and those of the one running stack."""
+    for item in items:
+        stack = item.path.parent.name == "e2e" and "service" in getattr(item, "fixturenames", ())
+        item.add_marker(pytest.mark.xdist_group("stack" if stack else item.path.as_posix()))
+
+
+def _of_this_process(server: URL) -> URL:
+    """The same server, and a database that no other process of this run uses: made anew in PostgreSQL, Redis has 16."""
+    worker = os.environ.get("PYTEST_XDIST_WORKER")
+    if worker is None:
+        return server
+    if server.drivername.startswith("redis"):
+        return server.set(database=worker.removeprefix("gw"))
+    name = f"{server.database}_{worker}"
+    with closing(psycopg.connect(server.set(drivername="postgresql").render_as_string(False), autocommit=True)) as made:
+        made.execute(sql.SQL("DROP DATABASE IF EXISTS {} WITH (FORCE)").format(sql.Identifier(name)))
+        made.execute(sql.SQL("CREATE DATABASE {}").format(sql.Identifier(name)))
+    return server.set(database=name)
 
 
 @pytest.fixture(scope="session")
@@ -31,8 +62,9 @@ def database_url() -> Iterator[str]:
     """
     given = os.environ.get("TAILOR_TEST_DATABASE_URL")
     if given:
-        migrate(given)
-        yield given
+        url = _of_this_process(make_url(given)).render_as_string(hide_password=False)
+        migrate(url)
+        yield url
         return
     with tempfile.TemporaryDirectory(prefix="tailor-tests-") as folder:
         server = start_postgres(Path(folder) / "postgres", durable=False)
@@ -48,7 +80,7 @@ def redis_url(tmp_path_factory: pytest.TempPathFactory) -> Iterator[str]:
     """TAILOR_TEST_REDIS_URL, or a Redis of our own that ends with the run."""
     given = os.environ.get("TAILOR_TEST_REDIS_URL")
     if given:
-        yield given
+        yield _of_this_process(make_url(given)).render_as_string(hide_password=False)
         return
     server = start_redis(tmp_path_factory.mktemp("redis"), durable=False)
     try:

@@ -239,10 +239,11 @@ def normalised(name: str) -> str:
     return re.sub(r"[-_.]+", "-", name).lower()
 
 
-def test_the_makefile_installs_every_extra_with_pinned_versions_and_has_the_words_people_type() -> None:
+def test_the_makefile_installs_all_but_what_gpus_need_with_pinned_versions_and_has_the_words_people_type() -> None:
     extras = re.search(r"-c constraints\.txt -e '\.\[([\w,]+)\]'", MAKEFILE)
     assert extras is not None
-    assert set(extras[1].split(",")) == set(PROJECT["optional-dependencies"])
+    # bitsandbytes is of use to GPUs only, and PEFT imports it wherever it is.
+    assert set(extras[1].split(",")) == set(PROJECT["optional-dependencies"]) - {"qlora"}
     targets = set(re.findall(r"^(\w+):", MAKEFILE, re.MULTILINE))
     assert {"demo", "serve", "test", "check", "bench", "help", "clean"} <= targets
     for command in re.findall(r"\$\(BIN\)/tailor (.*)", MAKEFILE):

@@ -1,8 +1,8 @@
 """Every way to adapt a model. A new method is an entry in `adaptation/`, named here, and a module in `worker/methods`.
 
 A job's `adaptation` names methods; named together they compose, in the order in which they stand here. Without any the
-job is full fine-tuning. What changes the training records comes first. What asks for a batch's loss more than once, such
-as `fgm`, comes before what adds batches of its own to it.
+job is full fine-tuning. What changes the training records comes first. What asks for a batch's loss more than once, as
+`fgm` does, comes before what adds batches of its own to it.
 """
 
 from collections.abc import Iterable, Mapping

@@ -21,6 +21,7 @@ from tests.contract.tiny import Outcome, Row, after_step, make_plan, train
 from worker.protocol import Log, Metrics
 from worker.training.auxiliary import Auxiliary
 from worker.training.failures import UserError
+from worker.training.stages import HANDING_ON
 
 Adaptation = dict[str, dict[str, Any]]
 FREEZE: Adaptation = {"freeze": {"layers": ["embeddings", "0"]}}
@@ -228,7 +229,8 @@ def test_options_that_do_not_fit_the_model_are_refused_with_what_would(
 
 
 def test_every_method_is_tested_and_says_what_it_composes_with() -> None:
-    assert set(METHODS) == {name for adaptation in CASES for name in adaptation} | {"full"}
+    of_stages = set(HANDING_ON)  # tests/contract/test_stages.py
+    assert set(METHODS) == {name for adaptation in CASES for name in adaptation} | {"full"} | of_stages
     for name, spec in METHODS.items():
         spec.options.model_validate(dict(spec.example))
         for other in METHODS:

@@ -12,9 +12,8 @@ from app.tables import Base
 
 # Fixtures of other folders that these tests use.
 from tests.e2e.conftest import models_dir  # noqa: F401
-from tests.faults.forked import Forking, forking
 from tests.faults.servers import Postgres, own_postgres
-from tests.worker.conftest import base_models_dir, bench, context, prepared, rows  # noqa: F401
+from tests.worker.conftest import base_models_dir, bench, context, prepared, rows, standby  # noqa: F401
 
 
 @pytest.fixture(scope="session")
@@ -34,13 +33,6 @@ def sessions(postgres: Postgres) -> Iterator[SessionFactory]:
         for table in reversed(Base.metadata.sorted_tables):
             session.execute(table.delete())
     close_engine(engine)
-
-
-@pytest.fixture(scope="session")
-def standby() -> Iterator[Forking]:
-    """Children that are there at once: these tests need dozens."""
-    with forking() as standby:
-        yield standby
 
 
 @pytest.fixture

@@ -47,7 +47,9 @@ def content(blobs: DatabaseBlobStore, ref: BlobRef) -> bytes:
 def wait_for_a_lock(sessions: SessionFactory) -> None:
     """Return once a session waits for another's lock."""
     deadline = time.monotonic() + 60
-    query = text("SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock'")
+    query = text(
+        "SELECT count(*) FROM pg_stat_activity WHERE wait_event_type = 'Lock' AND datname = current_database()"
+    )
     while True:
         with transaction(sessions) as session:
             if session.scalar(query):

@@ -20,8 +20,8 @@ from app.storage.blobs import put
 from app.storage.database import DatabaseBlobStore
 from app.tables import Job
 from tests.contract.tiny import write_tiny_encoder
+from tests.worker.forked import Forking, forking
 from worker.context import WorkerContext
-from worker.process import Standby
 from worker.supervisor import supervise
 from worker.tick import Rounds
 
@@ -37,11 +37,13 @@ def base_models_dir(tmp_path_factory: pytest.TempPathFactory) -> Path:
 
 
 @pytest.fixture(scope="session")
-def standby() -> Iterator[Standby]:
-    """One for all tests: importing torch takes seconds, and the next test's child does it during this one."""
-    standby = Standby(enabled=True)
-    yield standby
-    standby.close()
+def standby() -> Iterator[Forking]:
+    """Children that are there at once: importing torch and Transformers takes 7 s of a processor, and dozens run here.
+
+    `test_child.py`, tests of the whole stack and those that say so have ordinary ones.
+    """
+    with forking() as standby:
+        yield standby
 
 
 @pytest.fixture
@@ -50,7 +52,7 @@ def context(
     sessions: SessionFactory,
     blobs: DatabaseBlobStore,
     base_models_dir: Path,
-    standby: Standby,
+    standby: Forking,
 ) -> WorkerContext:
     quick = settings.model_copy(
         update={"base_models_dir": base_models_dir, "renew_s": 0.2, "cancel_grace_s": 20, "drain_grace_s": 20}

@@ -16,8 +16,10 @@ from app.db import transaction
 from app.jobs import leases, service
 from app.tables import Checkpoint, Job, Model, StoredFile
 from tests.worker.conftest import Bench
+from tests.worker.forked import Forking
 from worker.context import WorkerContext
 from worker.memory import oom_kills
+from worker.process import Standby
 
 LONG = Hyperparameters(n_epochs=1000, batch_size=4, eval_interval=100_000)
 MIB = 1024 * 1024
@@ -41,17 +43,9 @@ def weights(bench: Bench, job_id: str) -> str:
 
 
 def trainers(context: WorkerContext) -> list[int]:
-    """Process ids of this process's children that have a job."""
-    found = []
-    for directory in Path("/proc").glob("[0-9]*"):
-        try:
-            command = (directory / "cmdline").read_text().split("\0")
-            parent = int((directory / "stat").read_text().rpartition(")")[2].split()[1])
-        except OSError:
-            continue
-        if "worker.child" in command and parent == os.getpid() and int(directory.name) != context.standby.waiting_pid:
-            found.append(int(directory.name))
-    return found
+    """Process ids of living children that have a job."""
+    assert isinstance(context.standby, Forking)
+    return context.standby.pids
 
 
 def test_a_paused_job_holds_no_worker_and_comes_to_the_same_weights(bench, prepared, context):
@@ -137,8 +131,6 @@ def test_a_hung_child_tells_where_it_was(bench, prepared, context, monkeypatch):
         "sys.meta_path.insert(0, Hang())\n"
     )
     monkeypatch.setenv("PYTHONPATH", str(context.settings.data_dir / "hang"), prepend=os.pathsep)
-    from worker.process import Standby
-
     impatient = replace(
         with_settings(context, hang_timeout_s=8, cancel_grace_s=0.5),
         standby=Standby(enabled=False),

@@ -26,7 +26,7 @@ SHORT = Hyperparameters(n_epochs=3, batch_size=4)
 @pytest.fixture
 def children(context) -> Callable[[], list[int]]:
     """Process ids of living children of this test run that have a job."""
-    return lambda: [pid for pid in _children() if pid != context.standby.waiting_pid]
+    return lambda: _children() + context.standby.pids
 
 
 def _children() -> list[int]:

@@ -3,6 +3,7 @@
 import re
 from collections.abc import Collection, Sequence
 from dataclasses import dataclass
+from functools import cache
 
 from stopwordsiso import stopwords
 
@@ -55,11 +56,15 @@ class Protection:
             return True
         if language == CHINESE:
             return not CHINESE_NEGATION.isdisjoint(text)
-        return text in NEGATIONS or text.endswith(("n't", "not"))
+        return text in NEGATIONS or text.endswith("n't")
 
     def has_content(self, word: Word, language: str) -> bool:
         """Whether it may be replaced and means something by itself."""
         if self.keeps(word, language):
             return False
-        function_words = stopwords(CHINESE) if language == CHINESE else FUNCTION_WORDS
-        return folded(word.text) not in function_words
+        return folded(word.text) not in _function_words(language)
+
+
+@cache
+def _function_words(language: str) -> Collection[str]:
+    return frozenset(stopwords(CHINESE)) if language == CHINESE else FUNCTION_WORDS

@@ -154,7 +154,7 @@ class MultiTask(Method):
             mean.restore(tensors[f"mean.{number}"])
 
     def add_files(self, model: PreTrainedModel, directory: Path) -> None:
-        """The other tasks' heads, each in a folder of its own: those of the chosen step, which `ema` does not average."""
+        """The other tasks' heads, each in a folder of its own: those of the chosen step; `ema` averages none."""
         for other in self.others:
             other.write(directory / HEADS / other.name)
 

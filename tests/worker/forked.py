@@ -6,6 +6,7 @@ From its first line on standard input to its end such a child is `worker.child`,
 import multiprocessing
 import os
 import queue
+import signal
 import tempfile
 import threading
 from collections.abc import Iterator
@@ -16,24 +17,25 @@ from typing import IO
 
 import pytest
 
+from app.catalog.methods import METHODS
+from app.catalog.tasks import TASKS
 from worker.child import ENVIRONMENT
 from worker.process import Child, Standby
 
 PRELOADED = [
     "worker.child",
-    "worker.training.run",
-    "worker.tasks.text_classification",
-    "worker.methods.full",
+    "worker.training.warmup",
+    *(spec.impl.partition(":")[0] for spec in (*TASKS.values(), *METHODS.values())),
     "transformers.models.bert.modeling_bert",
 ]
 
 
-def _be_a_child(commands: Connection, events: Connection) -> None:
+def _be_a_child(commands: Connection, events: Connection, complaints: Connection, grouped: Connection) -> None:
     os.setsid()
-    os.dup2(commands.fileno(), 0)
-    os.dup2(events.fileno(), 1)
-    for connection in (commands, events):
+    for number, connection in enumerate((commands, events, complaints)):
+        os.dup2(connection.fileno(), number)
         connection.close()
+    grouped.close()
     from worker.child import main
 
     main()
@@ -42,14 +44,19 @@ def _be_a_child(commands: Connection, events: Connection) -> None:
 class _Process:
     """As much of `subprocess.Popen` as a Child uses, of a process that another one forked."""
 
-    def __init__(self) -> None:
+    def __init__(self, stderr: IO[bytes]) -> None:
         context = multiprocessing.get_context("forkserver")
+        complaints = Connection(os.dup(stderr.fileno()))
+        has_group, grouped = context.Pipe(duplex=False)
         its_commands, our_commands = context.Pipe(duplex=False)
         our_events, its_events = context.Pipe(duplex=False)
-        self._process = context.Process(target=_be_a_child, args=(its_commands, its_events), daemon=True)
+        its = (its_commands, its_events, complaints, grouped)
+        self._process = context.Process(target=_be_a_child, args=its, daemon=True)
         self._process.start()
-        its_commands.close()
-        its_events.close()
+        for connection in its:
+            connection.close()
+        has_group.poll(None)  # it closes its end once it has a group of its own, by which it may be killed from then on
+        has_group.close()
         self.stdin: IO[bytes] = os.fdopen(os.dup(our_commands.fileno()), "wb")
         self.stdout: IO[bytes] = os.fdopen(os.dup(our_events.fileno()), "rb")
         our_commands.close()
@@ -67,14 +74,14 @@ class _Process:
 
 
 class ForkedChild(Child):
-    """A Child of another making. It complains to whom we do."""
+    """A Child of another making."""
 
     def __init__(self) -> None:
         self.killed = False
         self.stderr_tail = ""
         self.events = queue.SimpleQueue()
         self._stderr = tempfile.TemporaryFile()  # noqa: SIM115 closed by wait()
-        self._process = _Process()
+        self._process = _Process(self._stderr)
         threading.Thread(target=self._read, daemon=True).start()
 
 
@@ -82,14 +89,21 @@ class Forking(Standby):
     """Has no child waiting: one is there at once."""
 
     def __init__(self) -> None:
-        pass
+        self._taken: list[ForkedChild] = []
+
+    @property
+    def pids(self) -> list[int]:
+        """Of the children that live."""
+        return [child.pid for child in self._taken if child.is_alive()]
 
     @property
     def waiting_pid(self) -> int | None:
         return None
 
     def take(self) -> Child:
-        return ForkedChild()
+        child = ForkedChild()
+        self._taken.append(child)
+        return child
 
     def refill(self) -> None:
         pass
@@ -109,4 +123,5 @@ def forking() -> Iterator[Forking]:
     try:
         yield Forking()
     finally:
+        os.kill(forkserver._forkserver._forkserver_pid, signal.SIGKILL)  # its end in order takes it seconds
         forkserver._forkserver._stop()

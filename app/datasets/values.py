@@ -70,10 +70,12 @@ def scalar(value: object) -> str:
 
 
 def note(value: object) -> str | None:
-    """As `scalar`, and None for what is no such value."""
+    """As `scalar`, and None for a value that is there and no such one."""
     try:
         return scalar(value)
     except InvalidValueError:
+        if value is None or value is MISSING:
+            raise
         return None
 
 

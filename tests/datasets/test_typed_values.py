@@ -116,6 +116,7 @@ def test_one_at_a_time_and_many_at_once_agree():
         "words": [["a", "", "b"], ["c"]],
         "tags": [["O"], []],
         "extra": ["a", "", 3, 2.5, True],
+        "note": ["a", "", 3, 2.5, True],
         "answers": [{"text": ["a"], "answer_start": [3]}, [{"text": "b", "answer_start": 1}]],
         "messages": [[{"role": "user", "content": "a"}, {"role": "assistant", "content": "b", "weight": 1}]],
         "tools": [[{"type": "function", "function": {"name": "a"}}], '[{"function": {"name": "é"}}]'],

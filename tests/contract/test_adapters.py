@@ -184,8 +184,11 @@ def test_quantized_weights_are_never_merged_into():
     assert LoraOptions(quantization="8bit", artifact="adapter").quantization == "8bit"
 
 
-def test_options_bring_conflicts_of_their_own():
-    earlier = {name: LoraOptions(artifact=name).artifact for name in ("merged", "adapter")}
-    assert conflict({"lora": {"artifact": earlier["merged"]}, "ema": {}}) is None
-    assert conflict({"lora": {"artifact": earlier["adapter"]}, "ema": {}}) is None
+def test_an_adapter_alone_cannot_follow_a_stage_that_trains_the_base():
+    for name in ("continued_pretraining", "meta_learning"):
+        found = conflict({"lora": {"artifact": "adapter"}, name: None})
+        assert found is not None
+        assert found[:2] == ("lora", name)
+        assert "trained before the adapter is" in found[2]
+        assert conflict({"lora": {"artifact": "merged"}, name: None}) is None
     assert conflict({"swa": None, "ema": None}) is not None

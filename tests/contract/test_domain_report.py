@@ -28,7 +28,7 @@ from worker.training.encoder import open_base
 from worker.training.evaluation import predict, score
 from worker.training.failures import StoppedError
 from worker.training.interfaces import task_class
-from worker.training.stage import Judged
+from worker.training.trained import Judged
 
 WORDS = ["good", "bad", "long", "film", "cast", "evening", "minute", "strong"]
 LETTERS = ["q", "z", "x", "v", "k", "j"]

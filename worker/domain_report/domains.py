@@ -7,7 +7,7 @@ from app.comparison.paired import Difference
 from worker.domain_report.verdict import Control, Found, difference_on, holm, outcome_of
 from worker.evaluation.slices import by_value, score_slices
 from worker.training.interfaces import Task
-from worker.training.stage import Judged
+from worker.training.trained import Judged
 
 
 @dataclass(frozen=True)

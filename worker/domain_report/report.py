@@ -29,8 +29,8 @@ from worker.training.data import Records
 from worker.training.encoder import BaseModelFiles
 from worker.training.failures import StoppedError, failure_of
 from worker.training.interfaces import Task
-from worker.training.stage import Judged, Trained
 from worker.training.stages import CONTROL, controlled
+from worker.training.trained import Judged, Trained
 
 JSON_FILE, PAGE_FILE = "domain_report.json", "domain_report.html"
 

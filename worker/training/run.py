@@ -23,8 +23,9 @@ from worker.training.failures import UserError
 from worker.training.interfaces import task_class
 from worker.training.materials import read_materials
 from worker.training.preprocessing import preprocess
-from worker.training.stage import Judged, Run, Stage, Trained, tell_choice, train
+from worker.training.stage import Run, Stage
 from worker.training.stages import before, close, in_order, weights_for
+from worker.training.trained import Judged, Trained, tell_choice, train
 
 STEP_METRICS = "step_metrics.csv"
 

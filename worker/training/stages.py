@@ -12,7 +12,8 @@ from worker.training.checkpoint import TrainState
 from worker.training.data import Records
 from worker.training.pretraining import pretraining_stage
 from worker.training.reptile import reptile_stage
-from worker.training.stage import Stage, Trained
+from worker.training.stage import Stage
+from worker.training.trained import Trained
 
 HANDING_ON = {"continued_pretraining": pretraining_stage, "meta_learning": reptile_stage}  # stages that make weights
 CONTROL = "control"

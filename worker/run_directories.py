@@ -74,6 +74,13 @@ def _lock(path: Path, *, make: bool) -> int | None:
             os.close(descriptor)
             return None
         # Whoever held it before us may have removed it: then we have locked a file that nobody else will find.
-        if path.exists() and path.stat().st_ino == os.fstat(descriptor).st_ino:
+        if _is_at(path, descriptor):
             return descriptor
         os.close(descriptor)
+
+
+def _is_at(path: Path, descriptor: int) -> bool:
+    try:
+        return path.stat().st_ino == os.fstat(descriptor).st_ino
+    except FileNotFoundError:
+        return False

@@ -213,7 +213,8 @@ def test_a_model_is_checked_without_loading_torch(start: Callable[..., Child], t
     *_, result = child.events()
     assert isinstance(result, Result)
     assert child.wait() == EXIT_DONE
-    assert result.report == {"family": "bert", "max_length": 48, "left_out": []}
+    facts = {"family": "bert", "max_length": 48, "left_out": [], "rewritten": [], "trained": None}
+    assert result.report == facts
     assert (tmp_path / (result.artifact or "") / "config.json").exists()
     assert "torch" not in child.stderr.read_text()
 

@@ -126,7 +126,7 @@ def test_a_hung_child_tells_where_it_was(bench, prepared, context, monkeypatch):
         "import sys, threading\n"
         "class Hang:\n"
         "    def find_spec(self, name, path=None, target=None):\n"
-        "        if name == 'worker.training.run':\n"
+        "        if name == 'worker.training.warmup':\n"
         "            threading.Event().wait()\n"
         "sys.meta_path.insert(0, Hang())\n"
     )

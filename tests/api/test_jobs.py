@@ -175,7 +175,7 @@ def test_a_succeeded_job_shows_all_it_made(scenery: Scenery) -> None:
     assert newest["metrics"] == {"step": 2, "train_loss": 0.5}
 
     assert (metrics[0]["name"], metrics[0]["step"], metrics[0]["value"]) == ("loss", 1, 1.0)
-    assert set(metrics[0]) == {"name", "split", "step", "epoch", "value", "created_at"}
+    assert set(metrics[0]) == {"name", "split", "step", "epoch", "stage", "value", "created_at"}
     assert scenery.client.get(f"{JOBS}/{job.id}/metrics?name=accuracy").json() == []
 
 

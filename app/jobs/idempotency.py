@@ -8,6 +8,7 @@ from sqlalchemy import ColumnElement, delete, func, select, tuple_, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from app.db import run_once
 from app.tables import IdempotentRequest
 
 KEPT_FOR = timedelta(days=1)
@@ -74,4 +75,6 @@ def forget(session: Session) -> int:
         .with_for_update(skip_locked=True)
     )
     key = tuple_(IdempotentRequest.project_id, IdempotentRequest.key)
-    return len(session.execute(delete(IdempotentRequest).where(key.in_(old)).returning(IdempotentRequest.key)).all())
+    return len(
+        session.execute(delete(IdempotentRequest).where(key.in_(run_once(old))).returning(IdempotentRequest.key)).all()
+    )

@@ -11,6 +11,7 @@ from sqlalchemy import delete, func, select, update
 from sqlalchemy.dialects.postgresql import insert
 from sqlalchemy.orm import Session
 
+from app.db import run_once
 from app.jobs import events
 from app.jobs.events import Event
 from app.jobs.leases import JobError
@@ -185,7 +186,7 @@ def forget_jobs(session: Session) -> int:
         .limit(FORGOTTEN_AT_ONCE)
         .with_for_update(skip_locked=True)
     )
-    return len(session.execute(delete(Job).where(Job.id.in_(old)).returning(Job.id)).all())
+    return len(session.execute(delete(Job).where(Job.id.in_(run_once(old))).returning(Job.id)).all())
 
 
 def _tell_file(session: Session, preparation_id: str, status: str, details: str | None) -> None:

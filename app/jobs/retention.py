@@ -5,6 +5,7 @@ from datetime import timedelta
 from sqlalchemy import delete, func, select
 from sqlalchemy.orm import Session
 
+from app.db import run_once
 from app.jobs import use
 from app.registry import adapters, models
 from app.tables import TERMINAL_STATUSES, Checkpoint, Job, Model, StoredFile
@@ -54,5 +55,7 @@ def remove_training_state(session: Session) -> int:
         .limit(REMOVED_AT_ONCE)
         .with_for_update(skip_locked=True)
     )
-    result = session.execute(delete(StoredFile).where(StoredFile.owner_id.in_(some)).returning(StoredFile.path))
+    result = session.execute(
+        delete(StoredFile).where(StoredFile.owner_id.in_(run_once(some))).returning(StoredFile.path)
+    )
     return len(result.all())

@@ -11,7 +11,7 @@ import psycopg
 from sqlalchemy import CursorResult, delete, exists, func, insert, or_, select, tuple_, update
 from sqlalchemy.orm import Session
 
-from app.db import SessionFactory, transaction
+from app.db import SessionFactory, run_once, transaction
 from app.storage.blobs import CHUNK_BYTES, BlobRef
 from app.tables import Base, Blob, BlobChunk, BlobSegment
 
@@ -202,4 +202,4 @@ def collect_chunks(session: Session) -> int:
         .with_for_update(skip_locked=True)
     )
     key = tuple_(BlobChunk.blob_id, BlobChunk.index)
-    return len(session.execute(delete(BlobChunk).where(key.in_(found)).returning(BlobChunk.index)).all())
+    return len(session.execute(delete(BlobChunk).where(key.in_(run_once(found))).returning(BlobChunk.index)).all())

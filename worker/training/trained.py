@@ -89,6 +89,7 @@ def train(stage: Stage, state: TrainState, *, weights: Path | None, resume_from:
     """
     run, task, adaptation, chosen = stage.run, stage.task, stage.adaptation, stage.chosen
     model = stage.model
+    stage.free()  # or it would stay in memory while the stages behind this one train
     if weights is not None:
         take_over(model, weights)
     model = adaptation.adapt(model)

@@ -40,7 +40,7 @@ def away(postgres: Postgres, how: str) -> Callable[[], None]:
     return postgres.thaw
 
 
-# Two outages in the middle of a run of some seconds; a killed server recovers in one or two.
+# Two outages in the middle of a run; a killed server recovers in one or two.
 def test_a_child_goes_on_and_what_it_says_meanwhile_is_stored_in_order_and_once(
     bench: Bench, prepared: str, postgres: Postgres
 ):
@@ -49,7 +49,8 @@ def test_a_child_goes_on_and_what_it_says_meanwhile_is_stored_in_order_and_once(
     def steps() -> int:
         return max((event.step for event in said if isinstance(event, Metrics) and event.split == "train"), default=0)
 
-    asked = Hyperparameters(n_epochs=200, batch_size=4, eval_interval=20)
+    # So many steps that the run outlasts both outages, the seconds in which a killed server recovers included.
+    asked = Hyperparameters(n_epochs=1000, batch_size=4, eval_interval=20)
     job_id = bench.create(prepared, validation_file=prepared, test_file=prepared, hyperparameters=asked)
     thread = bench.in_thread("training", overhearing(bench.context, lambda _, word: said.append(word)))
     for outage_at, how in ((20, "killed"), (190, "frozen")):

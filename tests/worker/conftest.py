@@ -26,7 +26,7 @@ from worker.supervisor import supervise
 from worker.tick import Rounds
 
 TINY = "local/tiny"
-DEADLINE_S = 120
+DEADLINE_S = 60
 
 
 @pytest.fixture(scope="session")

@@ -8,7 +8,6 @@ NAMES = (
     "accuracy",
     "adaptation",
     "few_shot",
-    "augmentation",
     "domains",
     "politics",
     "question_answering",

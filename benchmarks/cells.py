@@ -22,9 +22,10 @@ from app.catalog.tasks import TASKS
 from app.datasets.prepare import prepare
 from app.registry.base_models import STARTER, starter_directory
 from worker.child import ENVIRONMENT
-from worker.protocol import Event, Metrics, Result
+from worker.protocol import Event, Metrics, Progress, Result
 
 LIMITS = PreparationLimits(max_decompressed_bytes=1 << 30, max_row_bytes=1 << 20, memory_bytes=1 << 32, timeout_s=600)
+PROGRESS_INTERVAL_S = 60.0
 Adaptation = Mapping[str, Mapping[str, Any]]
 
 
@@ -34,7 +35,7 @@ class Training:
     `method.option`.
     """
 
-    task: dict[str, str]
+    task: Mapping[str, Any]
     splits: Mapping[str, Sequence[str]]
     hyperparameters: Hyperparameters
     metric: str
@@ -62,7 +63,7 @@ def train(job: Training, seed: int, run_dir: Path, base: Path | None = None) -> 
     plan = TrainingPlan(
         job_id="benchmark",
         attempt=1,
-        task=job.task,
+        task=dict(job.task),
         adaptation={name: dict(options) for name, options in job.adaptation.items()},
         hyperparameters=job.hyperparameters,
         seed=seed,
@@ -77,9 +78,14 @@ def train(job: Training, seed: int, run_dir: Path, base: Path | None = None) -> 
         method_models={key: str(path.resolve()) for key, path in job.models.items()},
     )
     events: list[Event] = []
+    told_at = time.monotonic()
 
     def emit(event: Event) -> None:
+        nonlocal told_at
         events.append(event)
+        if isinstance(event, Progress) and time.monotonic() - told_at >= PROGRESS_INTERVAL_S:
+            told_at = time.monotonic()
+            print(f"    step {event.step} of {event.total_steps}, {event.examples_per_second:g} a second", flush=True)
         if isinstance(event, Metrics) and event.split != "train" and job.metric in event.values:
             stage = "" if event.stage is None else f", {event.stage}"
             print(f"    {event.split}{stage}, epoch {event.epoch:g}: {event.values[job.metric]:.4f}", flush=True)

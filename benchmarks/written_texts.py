@@ -10,24 +10,16 @@ the validation files instead, for choosing hyperparameters (as JSON in `--hyperp
 
 import argparse
 import json
-import os
 import tempfile
-import threading
 from collections.abc import Sequence
 from dataclasses import dataclass
 from pathlib import Path
 from typing import Any
 
 from app.catalog.hyperparameters import Hyperparameters
-from app.catalog.plan import DataFile, PreparationLimits, PreparationPlan, TrainingPlan
-from app.datasets.prepare import prepare
-from app.registry.base_models import STARTER, starter_directory
-from worker.child import ENVIRONMENT
-from worker.protocol import Event, Metrics, Progress, Result
+from benchmarks.cells import Training, read_lines, train
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
-LIMITS = PreparationLimits(max_decompressed_bytes=1 << 30, max_row_bytes=1 << 20, memory_bytes=1 << 32, timeout_s=600)
-PROGRESS_STEPS = 100
 
 
 @dataclass(frozen=True)
@@ -56,46 +48,18 @@ JOBS = {
 }
 
 
-def run_job(job: Job, run_dir: Path, hyperparameters: Hyperparameters, seed: int, tested: str) -> dict[str, Any]:
-    """The metrics that the job ends with."""
-    os.environ.update(ENVIRONMENT)  # before torch and Transformers are imported
-    from worker.training.run import run
-
-    if job.task["type"] == "summarization":
-        base = starter_directory()
-        assert base is not None
-        (run_dir / "base").symlink_to(base, target_is_directory=True)
-    else:
+def run_job(
+    job: Job, lines: dict[str, list[str]], directory: Path, hyperparameters: Hyperparameters, seed: int
+) -> dict[str, Any]:
+    """The metrics of the split `test` that the job ends with."""
+    base: Path | None = None
+    if job.task["type"] == "translation":
         from benchmarks.small_writer import write_small_writer
 
-        rows = map(json.loads, (run_dir / "train.jsonl").read_text("utf-8").splitlines())
-        write_small_writer(run_dir / "base", [text for row in rows for text in (row["source"], row["target"])])
-    (run_dir / "data").mkdir()
-    plan = TrainingPlan(
-        job_id="benchmark",
-        attempt=1,
-        task=job.task,
-        adaptation={},
-        hyperparameters=hyperparameters,
-        seed=seed,
-        model=STARTER if job.task["type"] == "summarization" else "benchmark/small-writer",
-        fine_tuned_model="benchmark",
-        base="base",
-        train=_prepared(job, run_dir, "train"),
-        validation=None,
-        test=_prepared(job, run_dir, tested),
-    )
-    events: list[Event] = []
-
-    def emit(event: Event) -> None:
-        events.append(event)
-        if isinstance(event, Progress) and event.step % PROGRESS_STEPS == 0:
-            print(f"  step {event.step} of {event.total_steps}, {event.examples_per_second:g} a second", flush=True)
-        elif isinstance(event, Metrics) and event.split == "train" and event.step % PROGRESS_STEPS == 0:
-            print(f"  loss {event.values['loss']:.3f}", flush=True)
-
-    run(plan, run_dir, emit, threading.Event())
-    return next(event.metrics for event in events if isinstance(event, Result))["test"]
+        base, rows = directory / "writer", map(json.loads, lines["train"])
+        write_small_writer(base, [text for row in rows for text in (row["source"], row["target"])])
+    training = Training(job.task, lines, hyperparameters, job.metrics[0])
+    return train(training, seed, directory / "run", base)["test"]
 
 
 def baseline(job: Job, lines: Sequence[str], seed: int) -> dict[str, float]:
@@ -110,23 +74,6 @@ def baseline(job: Job, lines: Sequence[str], seed: int) -> dict[str, float]:
     first = [sentence_lines(row["document"]).split("\n")[0] for row in rows]
     references = [row.get("references") or [row["summary"]] for row in rows]
     return summary_scores(first, references, "english", seed).values
-
-
-def _prepared(job: Job, run_dir: Path, split: str) -> DataFile:
-    name = f"{split}.jsonl"
-    plan = PreparationPlan(
-        job_id="benchmark",
-        attempt=1,
-        source=name,
-        filename=name,
-        task=job.task["type"],
-        columns={},
-        limits=LIMITS,
-    )
-    made = prepare(plan, run_dir, lambda _: None)
-    path = f"data/{split}.parquet"
-    (run_dir / made.records_path).rename(run_dir / path)
-    return DataFile(path=path, file_id=split, filename=name, sha256=split, rows=made.report["rows"])
 
 
 def main() -> None:
@@ -149,14 +96,11 @@ def main() -> None:
         tested = "validation" if asked.choose else "test"
         with tempfile.TemporaryDirectory() as directory:
             lines = {
-                split: (job.directory / f"{split}.jsonl").read_text("utf-8").splitlines(keepends=True)
-                for split in ("train", tested)
+                "train": read_lines(job.directory / "train.jsonl")[: asked.rows],
+                "test": read_lines(job.directory / f"{tested}.jsonl"),
             }
-            lines["train"] = lines["train"][: asked.rows]
-            for split, kept in lines.items():
-                (Path(directory) / f"{split}.jsonl").write_text("".join(kept), "utf-8")
-            scores = run_job(job, Path(directory), hyperparameters, asked.seed, tested)
-        without = baseline(job, lines[tested], asked.seed)
+            scores = run_job(job, lines, Path(directory), hyperparameters, asked.seed)
+        without = baseline(job, lines["test"], asked.seed)
         for shown in scores["predictions"][:3]:
             print(f"  {shown['prediction']!r}")
         print(f"{name}: {scores['signatures']}")

@@ -9,17 +9,15 @@ import torch
 from numpy.typing import NDArray
 from transformers import PreTrainedModel, PreTrainedTokenizerBase
 
-from worker.protocol import Event, Phase
+from worker.protocol import Event
 from worker.training.bodies import features_of, reader_of
 from worker.training.data import Examples, Ragged, collate, tokenize
-from worker.training.failures import StoppedError
-from worker.training.pace import now
 from worker.training.sampler import evaluation_batches
+from worker.training.watch import Watch
 
 TOKENS = 128  # of each text that are looked at
 CHARACTERS_PER_TOKEN = 32  # more of a text is not tokenised
 TOKENS_PER_BATCH = {"cpu": 4096, "cuda": 32768}
-PHASE_INTERVAL_S = 1.0
 
 Floats = NDArray[np.float32]
 
@@ -44,12 +42,11 @@ def mean_features(
     body: Any = reader_of(model)
     device = next(body.parameters()).device
     found: Floats | None = None
-    done, told_at, training = 0, now(), model.training
+    watch, training = Watch("domain report: features", examples.count, stop, emit), model.training
     model.eval()
     try:
         for rows in evaluation_batches(examples.lengths, TOKENS_PER_BATCH.get(device.type, 16384)):
-            if stop.is_set():
-                raise StoppedError
+            watch.check()
             batch = collate(examples, rows, device)
             with torch.inference_mode():
                 # The class's own pass: `freeze` puts features that it kept, and those only, before the body's.
@@ -61,10 +58,7 @@ def mean_features(
             if found is None:
                 found = np.empty((examples.count, means.shape[1]), dtype=np.float32)
             found[rows] = means
-            done += len(rows)
-            if now() - told_at >= PHASE_INTERVAL_S:
-                told_at = now()
-                emit(Phase("domain report: features", done, examples.count))
+            watch.add(len(rows))
     finally:
         model.train(training)
     assert found is not None

@@ -11,16 +11,17 @@ from pydantic import BaseModel
 from transformers import PreTrainedModel
 
 from app.catalog.adaptation.prototype import PrototypeOptions
-from worker.protocol import Log, Phase
+from worker.protocol import Log
 from worker.training.classifier import output_layer
 from worker.training.data import Examples, collate
 from worker.training.encoder import head_labels
-from worker.training.failures import StoppedError, UserError
+from worker.training.failures import UserError
 from worker.training.features import TOKENS_PER_BATCH, Site
 from worker.training.interfaces import Task
 from worker.training.method import Method
 from worker.training.prototypes import ClassMeans, Floats, head_of, likeliest_scale
 from worker.training.sampler import evaluation_batches
+from worker.training.watch import Watch
 
 HEADS = ("ForSequenceClassification", "ForTokenClassification")
 SCALED_ON = 1000  # windows that the scale is chosen on
@@ -113,18 +114,16 @@ class Prototype(Method):
 
 def _features(site: Site, train: Examples) -> Iterator[tuple[int, Floats, NDArray[np.int64], Floats]]:
     """Of each window: its number, and what stands for its text or words [rows, width], with labels and weights."""
-    done = 0
+    watch = Watch("computing prototypes", train.count, site.materials.stop, site.materials.emit)
     site.model.eval()
     try:
         for windows in evaluation_batches(train.lengths, TOKENS_PER_BATCH):
-            if site.materials.stop.is_set():
-                raise StoppedError
+            watch.check()
             with torch.inference_mode():
                 predicted = site.task.predict(site.model, collate(train, windows, site.device))
             for window, prediction in zip(windows.tolist(), predicted, strict=True):
                 yield window, *_labelled(train, window, prediction)
-            done += len(windows)
-            site.materials.emit(Phase("computing prototypes", done, train.count))
+            watch.add(len(windows))
     finally:
         site.model.train()
 

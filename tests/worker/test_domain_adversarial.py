@@ -9,11 +9,12 @@ import pytest
 import torch
 from numpy.typing import NDArray
 from torch.nn import functional
-from transformers import BertConfig, BertForSequenceClassification
+from transformers import BertForSequenceClassification
 
 from app.catalog.adaptation.domain_adversarial import DOMAIN_ADVERSARIAL, DomainAdversarialOptions
 from app.catalog.adaptation.spec import JobFacts
 from app.catalog.plan import DataFile
+from tests.worker.small_bert import small_bert
 from worker.methods.domain_adversarial import DomainAdversarial
 from worker.training.bodies import features_of
 from worker.training.data import Batch, Examples, Ragged, Records
@@ -95,17 +96,7 @@ def test_mmd_of_one_point_seen_many_times_is_zero() -> None:
 
 @pytest.fixture
 def model() -> BertForSequenceClassification:
-    torch.manual_seed(3)
-    config = BertConfig(
-        vocab_size=20,
-        hidden_size=8,
-        num_hidden_layers=1,
-        num_attention_heads=2,
-        intermediate_size=16,
-        hidden_dropout_prob=0,
-        attention_probs_dropout_prob=0,
-    )
-    return BertForSequenceClassification(config)
+    return small_bert(layers=1)
 
 
 SOURCE = torch.tensor([[2, 5, 7, 9], [3, 4, 0, 0], [1, 1, 6, 0]])

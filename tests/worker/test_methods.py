@@ -5,12 +5,13 @@ from typing import Any
 import pytest
 import torch
 from torch.nn import functional
-from transformers import BertConfig, BertForSequenceClassification
+from transformers import BertForSequenceClassification
 
 from app.catalog.adaptation.ema import EmaOptions
 from app.catalog.adaptation.fgm import FgmOptions
 from app.catalog.adaptation.l2_sp import L2SpOptions
 from app.catalog.adaptation.lora import LoraOptions
+from tests.worker.small_bert import small_bert
 from worker.methods.ema import Ema
 from worker.methods.fgm import Fgm
 from worker.methods.l2_sp import L2Sp
@@ -37,17 +38,7 @@ TASK: Any = Classifying()
 
 @pytest.fixture
 def model() -> BertForSequenceClassification:
-    torch.manual_seed(3)
-    config = BertConfig(
-        vocab_size=20,
-        hidden_size=8,
-        num_hidden_layers=2,
-        num_attention_heads=2,
-        intermediate_size=16,
-        hidden_dropout_prob=0,
-        attention_probs_dropout_prob=0,
-    )
-    return BertForSequenceClassification(config)
+    return small_bert(layers=2)
 
 
 def batch() -> Batch:

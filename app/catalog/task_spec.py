@@ -42,6 +42,11 @@ class Variant:
         return next((field for field in self.fields if field.target), None)
 
     @property
+    def texts(self) -> tuple[RecordField, ...]:
+        """The fields that a model reads, as texts or cut into words."""
+        return tuple(field for field in self.fields if field.is_read and field.type in ("text", "words"))
+
+    @property
     def required(self) -> tuple[RecordField, ...]:
         """The fields that every record has."""
         return tuple(field for field in self.fields if not field.optional)

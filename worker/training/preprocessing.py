@@ -50,7 +50,7 @@ def apply(preprocessing: Preprocessing, records: Records, spec: TaskSpec, varian
         return records
     clean = cleaner(cleaning)
     table = records.table
-    for name in _read_columns(variant):
+    for name in (field.name for field in variant.texts):
         place = table.schema.get_field_index(name)
         values = [_cleaned(value, clean) for value in records.column(name)]
         table = table.set_column(place, table.schema.field(place), pa.array(values, table.schema.field(place).type))
@@ -68,10 +68,6 @@ def _cleaned(value: Any, clean: Clean) -> Any:
     if isinstance(value, list):
         return [clean(word) for word in value]
     return None if value is None else clean(value)
-
-
-def _read_columns(variant: Variant) -> list[str]:
-    return [field.name for field in variant.fields if field.is_read and field.type in ("text", "words")]
 
 
 @dataclass(frozen=True)
@@ -176,7 +172,7 @@ def _tell_base(before: Preprocessing, asked: Preprocessing) -> Log:
 def _tell_cleaned(
     asked: Preprocessing, before: Mapping[str, Records], after: Mapping[str, Records], variant: Variant
 ) -> list[Log]:
-    columns = _read_columns(variant)
+    columns = [field.name for field in variant.texts]
     changed: dict[str, int] = {}
     logs: list[Log] = []
     for name, records in after.items():

@@ -5,11 +5,12 @@ from collections.abc import Sequence
 import numpy as np
 import pyarrow as pa
 
-from app.catalog.adaptation.continued_pretraining import NAME, OBJECTIVES, ContinuedPretrainingOptions
+from app.catalog.adaptation.continued_pretraining import NAME, ContinuedPretrainingOptions, objectives_of
 from app.catalog.fill_mask import FILL_MASK
 from app.catalog.hyperparameters import Hyperparameters
 from app.catalog.plan import DataFile
 from app.catalog.task_spec import TaskSpec, Variant
+from app.datasets.field_types import as_texts
 from worker.protocol import Log
 from worker.training.adaptation import Adaptation
 from worker.training.data import Records
@@ -72,7 +73,7 @@ def pretraining_stage(main: Stage, original: Records) -> Stage:
 def _objective(options: ContinuedPretrainingOptions, main: Stage) -> TaskSpec:
     """The language model that is trained. Raises UserError for a base model that cannot be one."""
     model_type = main.base.config.model_type
-    possible = {name: spec for name, spec in OBJECTIVES.items() if model_type in spec.model_types}
+    possible = objectives_of(model_type)
     name = next(iter(possible), None) if options.objective == "auto" else options.objective
     if name is None or name not in possible:
         allowed = ", ".join(possible) or "none"
@@ -88,15 +89,8 @@ def _objective(options: ContinuedPretrainingOptions, main: Stage) -> TaskSpec:
 
 def texts_of(records: Records, variant: Variant) -> list[str]:
     """Every text that a model of this task reads, record by record; words are joined by spaces."""
-    columns = [records.column(field.name) for field in variant.fields if field.is_read and field.type in _TEXTS]
-    return [_joined(value) for row in zip(*columns, strict=True) for value in row if value]
-
-
-_TEXTS = frozenset({"text", "words"})
-
-
-def _joined(value: str | list[str]) -> str:
-    return value if isinstance(value, str) else " ".join(value)
+    columns = [as_texts(field, records.column(field.name)) for field in variant.texts]
+    return [text for row in zip(*columns, strict=True) for text in row if text]
 
 
 def _split(texts: Sequence[str], file: DataFile, seed: int) -> dict[str, Records]:

@@ -5,7 +5,7 @@ from dataclasses import replace
 from pathlib import Path
 from typing import Any
 
-from app.catalog.methods import METHODS
+from app.catalog.methods import with_options
 from worker.protocol import CHECKPOINTS, Log, checkpoint_name
 from worker.training.adaptation import Adaptation
 from worker.training.checkpoint import TrainState
@@ -31,8 +31,7 @@ def before(main: Stage, original: Records) -> list[Stage]:
 
 def controlled(main: Stage) -> list[str]:
     """The methods that a job wants to see measured against a run without them."""
-    asked = main.run.plan.adaptation
-    return [name for name, options in asked.items() if METHODS[name].options.model_validate(options).control]
+    return [spec.name for spec, options in with_options(main.run.plan.adaptation) if options.control]
 
 
 def _control(main: Stage, original: Records) -> Stage:

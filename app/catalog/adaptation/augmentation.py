@@ -16,6 +16,7 @@ from pydantic import (
 
 from app.catalog.adaptation.spec import (
     CONTROL,
+    TASKS_WITH_TARGETS,
     FileId,
     JobFacts,
     MethodOptions,
@@ -241,7 +242,7 @@ AUGMENTATION = MethodSpec(
     title="Augmentation: changed copies of training records: synonyms, EDA, masked models, back-translation, mentions",
     options=AugmentationOptions,
     impl="worker.methods.augmentation:Augmentation",
-    tasks=("text-classification", "token-classification", "question-answering", "translation", "summarization"),
+    tasks=TASKS_WITH_TARGETS,
     why_tasks="a language model learns the very text, and would learn the changes",
     files=needed_files,
     models=needed_models,

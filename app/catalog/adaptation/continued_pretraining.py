@@ -7,6 +7,7 @@ from pydantic import Field, StrictBool, StrictFloat, StrictInt
 
 from app.catalog.adaptation.spec import FileId, JobFacts, MethodOptions, MethodSpec, NeededFile
 from app.catalog.fill_mask import FILL_MASK
+from app.catalog.task_spec import TaskSpec
 from app.catalog.text_generation import TEXT_GENERATION
 
 NAME = "continued_pretraining"
@@ -60,6 +61,11 @@ def _files(options: ContinuedPretrainingOptions, task: Mapping[str, Any]) -> tup
     )
 
 
+def objectives_of(model_type: str) -> dict[str, TaskSpec]:
+    """The objectives that a model of this type can be trained on, the first of them `auto`, and their tasks."""
+    return {name: spec for name, spec in OBJECTIVES.items() if model_type in spec.model_types}
+
+
 def _misfit(options: ContinuedPretrainingOptions, facts: JobFacts) -> str | None:
     if not (options.files or options.use_training_texts or (options.use_target_files and facts.target_files)):
         return (
@@ -69,7 +75,7 @@ def _misfit(options: ContinuedPretrainingOptions, facts: JobFacts) -> str | None
         )
     if facts.model_type is None:
         return None
-    possible = [name for name, spec in OBJECTIVES.items() if facts.model_type in spec.model_types]
+    possible = list(objectives_of(facts.model_type))
     if not possible:
         return (
             f"trains encoders on masked tokens and decoders on next tokens, and the base model is of type "

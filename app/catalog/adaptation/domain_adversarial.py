@@ -4,7 +4,7 @@ from typing import Annotated, Literal
 
 from pydantic import Field, StrictBool, StrictFloat, StrictInt
 
-from app.catalog.adaptation.spec import CONTROL, JobFacts, MethodOptions, MethodSpec
+from app.catalog.adaptation.spec import CONTROL, TASKS_WITH_TARGETS, JobFacts, MethodOptions, MethodSpec
 from app.catalog.model_types import CAUSAL_LANGUAGE_MODELS
 
 
@@ -62,7 +62,7 @@ DOMAIN_ADVERSARIAL = MethodSpec(
     title="Features that are alike in training texts and unlabelled target texts: DANN, MMD or CORAL",
     options=DomainAdversarialOptions,
     impl="worker.methods.domain_adversarial:DomainAdversarial",
-    tasks=("text-classification", "token-classification", "question-answering", "translation", "summarization"),
+    tasks=TASKS_WITH_TARGETS,
     why_tasks="language models learn from any text, so train on the target texts themselves",
     extras=_columns,
     needs_target=True,

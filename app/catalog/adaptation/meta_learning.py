@@ -5,7 +5,7 @@ from typing import Annotated, Any
 
 from pydantic import Field, StrictFloat, StrictInt
 
-from app.catalog.adaptation.spec import FileId, MethodOptions, MethodSpec, NeededFile
+from app.catalog.adaptation.spec import TASKS_WITH_TARGETS, FileId, MethodOptions, MethodSpec, NeededFile
 
 NAME = "meta_learning"
 
@@ -40,7 +40,7 @@ META_LEARNING = MethodSpec(
     title="Meta-learning: a stage on several labelled sources that finds a start for learning from few examples "
     "(Reptile, Nichol et al. 2018)",
     options=MetaLearningOptions,
-    tasks=("text-classification", "token-classification", "question-answering", "translation", "summarization"),
+    tasks=TASKS_WITH_TARGETS,
     impl="worker.methods.meta_learning:MetaLearning",
     example={"files": ["file-1a", "file-2b"], "rounds": 100, "inner_steps": 5},
     files=_files,

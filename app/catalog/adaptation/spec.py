@@ -7,6 +7,14 @@ from typing import Annotated, Any
 from pydantic import BaseModel, ConfigDict, Field, StrictBool, StringConstraints
 
 ALL_TASKS = "*"
+# Those that learn something else than the texts themselves.
+TASKS_WITH_TARGETS = (
+    "text-classification",
+    "token-classification",
+    "question-answering",
+    "translation",
+    "summarization",
+)
 CONTROL = (
     "Train a second model with the same budget and without this method, and report whether the method helped. Takes as "
     "long again."

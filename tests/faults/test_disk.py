@@ -128,7 +128,8 @@ def test_a_disk_that_stays_full_fails_the_job_with_its_code_and_keeps_its_checkp
     created = [int(step) for step in re.findall(r"Checkpoint created at step (\d+)", " ".join(bench.messages(job_id)))]
     assert created[-1] in {checkpoint.step for checkpoint in kept} <= set(created)
     newest = restore(bench.context, job, tmp_path)
-    assert newest is not None and newest == f"{CHECKPOINTS}/{checkpoint_name(created[-1])}"
+    assert newest is not None
+    assert newest == f"{CHECKPOINTS}/{checkpoint_name(created[-1])}"
     assert AutoModelForSequenceClassification.from_pretrained(tmp_path / newest / "model").config.num_labels == 2
 
 

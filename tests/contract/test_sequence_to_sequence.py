@@ -6,6 +6,7 @@ from pathlib import Path
 from typing import Any
 
 import pytest
+from tokenizers import Tokenizer
 from transformers import AutoModelForSeq2SeqLM, AutoTokenizer
 
 from app.catalog.model_types import ENCODER_DECODERS, WARM_STARTED
@@ -164,6 +165,8 @@ def test_long_targets_are_counted_and_cut_off_before_their_end(tiny_encoder: Pat
     long = [sum(len(tokenizer(row["target"])["input_ids"]) > 6 for row in rows) for rows in (ROWS[:4], ROWS)]
     assert [log.data["targets"] for log in logs] == long
     assert long[0] > 0
+    # Saved with the model, a truncation would cut other programs' texts.
+    assert Tokenizer.from_file(str(tmp_path / "artifact" / "tokenizer.json")).truncation is None
 
 
 def test_a_summary_is_scored_by_the_best_of_its_references(tiny_encoder: Path, tmp_path: Path) -> None:

@@ -16,7 +16,7 @@ from worker.augmentation.edits import Generator, like, places
 from worker.augmentation.passages import CHINESE, HAN, Passage, folded
 from worker.augmentation.protection import Protection
 from worker.tasks.fill_mask import WITH_HEAD
-from worker.training.data import Batch, Examples, Ragged, collate
+from worker.training.data import Batch, Examples, Ragged, collate, plain_tokenizer
 from worker.training.encoder import BaseModelFiles, load_weights, open_base
 from worker.training.evaluation import TOKENS_PER_BATCH
 from worker.training.failures import UserError
@@ -85,8 +85,7 @@ class MaskedModel:
             )
         model = load_weights(base, AutoModelForMaskedLM).eval()
         cast(torch.nn.Module, model).to(device)
-        backend = Tokenizer.from_str(cast(Tokenizer, base.tokenizer.backend_tokenizer).to_str())
-        backend.no_padding()
+        backend = plain_tokenizer(base.tokenizer)
         backend.enable_truncation(base.window)
         whole = {language: _whole(base, language).to(device) for language in ("en", CHINESE)}
         return cls(model, base.tokenizer, backend, device, whole)

@@ -3,18 +3,17 @@
 from collections import Counter
 from collections.abc import Iterator, Sequence
 from dataclasses import dataclass
-from typing import Any, Literal, cast
+from typing import Any, Literal
 
 import numpy as np
 from numpy.typing import NDArray
-from tokenizers import Tokenizer
 from transformers import PreTrainedTokenizerBase
 
 from worker.domain_report.corpora import Corpus
 from worker.domain_report.words import unit_pattern
+from worker.training.data import TEXTS_PER_CALL, plain_tokenizer
 
 TEXTS, CHARACTERS = 5_000, 2_000_000  # of each corpus; the standard error of a share is below 0.7 points
-TEXTS_PER_CALL = 256
 MANY_PIECES = 4
 
 Unit = Literal["word", "character", "word or character"]
@@ -80,9 +79,7 @@ Tokenized = Iterator[tuple[NDArray[np.int64], NDArray[np.int64]]]  # ids of a te
 
 def _fast(texts: Sequence[str], tokenizer: PreTrainedTokenizerBase) -> Tokenized:
     """A token belongs to the word that its last character stands in: what comes before may be a space."""
-    backend = Tokenizer.from_str(cast(Tokenizer, tokenizer.backend_tokenizer).to_str())
-    backend.no_truncation()
-    backend.no_padding()
+    backend = plain_tokenizer(tokenizer)
     for start in range(0, len(texts), TEXTS_PER_CALL):
         chunk = texts[start : start + TEXTS_PER_CALL]
         for text, encoding in zip(chunk, backend.encode_batch(list(chunk), add_special_tokens=False), strict=True):

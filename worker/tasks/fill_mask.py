@@ -12,8 +12,8 @@ from transformers import AutoModelForMaskedLM, PreTrainedModel, PreTrainedTokeni
 
 from app.catalog.fill_mask import FillMaskOptions
 from worker.protocol import Log
-from worker.training.blocks import Blocks, Frame, Tokens, build, cut, encode_all, plain_tokenizer
-from worker.training.data import Batch, Examples, Records
+from worker.training.blocks import Blocks, Frame, Tokens, build, cut, encode_all
+from worker.training.data import Batch, Examples, Records, plain_tokenizer
 from worker.training.encoder import BaseModelFiles, load_weights, replaced_head, trained_head
 from worker.training.failures import UserError
 from worker.training.interfaces import Objective, Predictions, Scores

@@ -2,14 +2,13 @@
 
 from collections.abc import Callable, Iterator, Sequence
 from dataclasses import dataclass
-from typing import cast
 
 import numpy as np
 from numpy.typing import NDArray
 from tokenizers import Encoding, Tokenizer
 from transformers import PreTrainedTokenizerBase
 
-from worker.training.data import TEXTS_PER_CALL, Ragged
+from worker.training.data import TEXTS_PER_CALL, Ragged, plain_tokenizer
 
 Tokens = NDArray[np.int32]
 
@@ -44,14 +43,6 @@ class Frame:
             np.array(encoded.ids[last:], dtype=np.int32),
             np.array([] if between is None else [between], dtype=np.int32),
         )
-
-
-def plain_tokenizer(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
-    """A copy of the fast tokenizer that neither cuts nor pads."""
-    backend = Tokenizer.from_str(cast(Tokenizer, tokenizer.backend_tokenizer).to_str())
-    backend.no_padding()
-    backend.no_truncation()
-    return backend
 
 
 def encode_all(

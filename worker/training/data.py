@@ -251,10 +251,17 @@ class WindowCollector:
         return Windows(inputs, np.repeat(np.arange(len(windows_of)), windows_of), windows_of)
 
 
-def windowing_tokenizer(tokenizer: PreTrainedTokenizerBase, max_length: int, stride: int) -> Tokenizer:
-    """A copy of the fast tokenizer that cuts longer texts into windows sharing `stride` tokens."""
+def plain_tokenizer(tokenizer: PreTrainedTokenizerBase) -> Tokenizer:
+    """A copy of the fast tokenizer that neither cuts nor pads."""
     backend = Tokenizer.from_str(cast(Tokenizer, tokenizer.backend_tokenizer).to_str())
     backend.no_padding()
+    backend.no_truncation()
+    return backend
+
+
+def windowing_tokenizer(tokenizer: PreTrainedTokenizerBase, max_length: int, stride: int) -> Tokenizer:
+    """A copy of the fast tokenizer that cuts longer texts into windows sharing `stride` tokens."""
+    backend = plain_tokenizer(tokenizer)
     backend.enable_truncation(max_length, stride=stride)
     return backend
 

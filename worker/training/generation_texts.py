@@ -7,10 +7,10 @@ from typing import cast
 import numpy as np
 from transformers import PreTrainedTokenizerBase
 
-from worker.training.blocks import Frame, Tokens, cut, encode_all, plain_tokenizer
+from worker.training.blocks import Frame, Tokens, cut, encode_all
 from worker.training.chats import Chat, ChatWriter, Script, UnrenderableError
 from worker.training.completions import Learned, fit, mark
-from worker.training.data import Records
+from worker.training.data import Records, plain_tokenizer
 from worker.training.failures import UserError
 
 Window = tuple[int, Learned]

@@ -1,12 +1,11 @@
 """Pairs of texts, tokenised together."""
 
 from collections.abc import Sequence
-from typing import cast
 
 from tokenizers import Encoding, Tokenizer
 from transformers import PreTrainedTokenizerBase
 
-from worker.training.data import TEXTS_PER_CALL, WindowCollector, Windows
+from worker.training.data import TEXTS_PER_CALL, WindowCollector, Windows, plain_tokenizer
 
 
 def tokenize_pairs(
@@ -18,9 +17,7 @@ def tokenize_pairs(
     pieces that share a quarter. If both are cut, they are gone through side by side: every token is in some window, and
     a window has the parts that stand at the same place.
     """
-    backend = Tokenizer.from_str(cast(Tokenizer, tokenizer.backend_tokenizer).to_str())
-    backend.no_padding()
-    backend.no_truncation()
+    backend = plain_tokenizer(tokenizer)
     collector = WindowCollector(tokenizer)
     for start in range(0, len(texts), TEXTS_PER_CALL):
         some = slice(start, start + TEXTS_PER_CALL)

@@ -1,6 +1,7 @@
 """Texts that are read and texts that are to be written, as tokens, and the texts of tokens that a model wrote."""
 
 from collections.abc import Sequence
+from copy import deepcopy
 from dataclasses import dataclass
 from typing import Any, cast
 
@@ -36,8 +37,9 @@ def encode_texts(
     A target without an end-of-text token gets one: nothing else teaches a model to stop. A record weighs what its
     target has in tokens, so that the mean loss is that of a token.
     """
-    ids, long_sources = _tokens(sources, tokenizer, max_length, "text")
-    labels, long_targets = _tokens(targets, tokenizer, max_target_length, "text_target")
+    cutting = deepcopy(tokenizer)  # a call that cuts off leaves that in what the tokenizer would be saved as
+    ids, long_sources = _tokens(sources, cutting, max_length, "text")
+    labels, long_targets = _tokens(targets, cutting, max_target_length, "text_target")
     return WrittenTexts(
         inputs={"input_ids": Ragged.of(ids, np.int32, cast(int, tokenizer.pad_token_id))},
         targets={"labels": Ragged.of(labels, np.int32, IGNORED)},

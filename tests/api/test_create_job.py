@@ -121,6 +121,7 @@ REFUSALS: list[tuple[dict[str, Any], str, str, str]] = [
     ),
     ({"adaptation": {"freeze": {"layers": ["5-2"]}}}, "invalid_value", "adaptation.freeze.layers", "give 2-5"),
     ({"adaptation": {"full": {"r": 8}}}, "unknown_field", "adaptation.full.r", "'r'"),
+    ({"adaptation": {"full": {"control": True}}}, "invalid_value", "adaptation.full", "nothing to compare"),
     ({"adaptation": {"full": None}}, "invalid_value", "adaptation.full", "give an object"),
     ({"adaptation": ["full"]}, "invalid_value", "adaptation", "give an object"),
     ({"columns": {"txt": "a"}}, "unknown_field", "columns.txt", "did you mean 'text'?"),

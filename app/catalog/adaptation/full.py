@@ -1,10 +1,23 @@
 """The catalogue entry of full fine-tuning."""
 
+from typing import Self
+
+from pydantic import model_validator
+
 from app.catalog.adaptation.spec import MethodOptions, MethodSpec
 
 
 class FullOptions(MethodOptions):
     """Full fine-tuning has no options of its own."""
+
+    @model_validator(mode="after")
+    def _is_the_control(self) -> Self:
+        if self.control:
+            raise ValueError(
+                "control is True, but a control is itself full fine-tuning: there would be nothing to compare; ask for "
+                "the control of another method, or leave it out"
+            )
+        return self
 
 
 FULL = MethodSpec(

@@ -146,7 +146,7 @@ class CheckpointPusher:
             PublishedFile(file.path.removeprefix(prefix), file.blob) for file in files if file.path.startswith(prefix)
         ]
         size = sum(file.blob.bytes for file in weights)
-        model = models.made_by(session, job, model_id, "checkpoint", size=size, metrics=said.metrics)
+        model = models.made_by(session, job, model_id, "checkpoint", task=said.task, size=size, metrics=said.metrics)
         models.publish(session, model, weights)
         checkpoint = Checkpoint(
             id=new_id("ftckpt"),

@@ -92,7 +92,8 @@ class Checkpoint:
     """A complete checkpoint directory (relative path). `model_path` inside it is a Transformers directory.
 
     `files` is its listing: whoever finds other files there does not have the checkpoint. Later ones need a `pinned`
-    one, whatever else becomes of it.
+    one, whatever else becomes of it. `task` is what its model was being trained for: another than the job's in a stage
+    before the job's own.
     """
 
     type: ClassVar[str] = "checkpoint"
@@ -102,6 +103,7 @@ class Checkpoint:
     best: bool
     metrics: dict[str, float]
     files: dict[str, int]
+    task: str
     pinned: bool = False
 
 

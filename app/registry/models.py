@@ -176,9 +176,17 @@ def publish(session: Session, model: Model, published: Sequence[PublishedFile]) 
 
 
 def made_by(
-    session: Session, job: Job, model_id: str, kind: str, *, size: int, metrics: Json, labels: list[str] | None = None
+    session: Session,
+    job: Job,
+    model_id: str,
+    kind: str,
+    *,
+    task: str,
+    size: int,
+    metrics: Json,
+    labels: list[str] | None = None,
 ) -> Model:
-    """A model that a job made: of its base's family and window, and of its own task."""
+    """A model that a job made for `task`: of its base's family and window."""
     parent = session.get(Model, job.model)
     return Model(
         id=model_id,
@@ -186,7 +194,7 @@ def made_by(
         kind=kind,
         family=parent.family if parent else None,
         max_length=parent.max_length if parent else None,
-        task=job.spec["task"]["type"],
+        task=task,
         labels=labels,
         parent=job.model,
         job_id=job.id,

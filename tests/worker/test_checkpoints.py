@@ -42,7 +42,14 @@ class Attempt:
             file.write_text(f"{name} of step {step}")
         files = protocol.listing(self.run_dir / path)
         return protocol.Checkpoint(
-            step, path, f"{path}/model", best=said.get("best", False), metrics={}, files=files, pinned="pinned" in said
+            step,
+            path,
+            f"{path}/model",
+            best=said.get("best", False),
+            metrics={},
+            files=files,
+            task="text-classification",
+            pinned="pinned" in said,
         )
 
     def push(self, *checkpoints: protocol.Checkpoint) -> None:

@@ -55,7 +55,8 @@ def job_with_checkpoint(sessions, caller, blobs, queued_job) -> Callable[..., tu
             job = leases.claim(session, owner="w", queues=["training"], lease=LEASE)
             model_id = models.checkpoint_id(job.spec["fine_tuned_model"], 7)
             saved = [models.PublishedFile("model.safetensors", weights)]
-            models.publish(session, models.made_by(session, job, model_id, "checkpoint", size=7, metrics={}), saved)
+            made = {"task": "text-classification", "size": 7, "metrics": {}}
+            models.publish(session, models.made_by(session, job, model_id, "checkpoint", **made), saved)
             checkpoint = Checkpoint(
                 id=f"ckpt-{job_id}", job_id=job_id, step=7, best=True, metrics={"step": 7}, model_id=model_id
             )
@@ -72,7 +73,7 @@ def job_with_checkpoint(sessions, caller, blobs, queued_job) -> Callable[..., tu
             if status == "succeeded":
                 final = job.spec["fine_tuned_model"]
                 finished = leases.finish(session, job.lease_token, status, Event("done"), fine_tuned_model=final)
-                model = models.made_by(session, finished, final, "fine_tuned", size=7, metrics={})
+                model = models.made_by(session, finished, final, "fine_tuned", **made)
                 models.publish(session, model, saved)
             elif status in ("failed", "cancelled"):
                 error = {"code": "c", "message": "m", "param": None} if status == "failed" else None

@@ -5,7 +5,7 @@ from sqlalchemy import select
 from app.catalog.hyperparameters import Hyperparameters
 from app.db import transaction
 from app.jobs import events, service
-from app.tables import Checkpoint
+from app.tables import Checkpoint, Model
 from tests.worker.conftest import Bench
 
 TEXTS = "\n\n".join(f"Text {number} of the domain is about trial number {number}." for number in range(40)) + "\n"
@@ -30,6 +30,9 @@ def test_a_job_that_is_paused_behind_its_first_stage_goes_on_with_what_that_made
     with transaction(bench.context.sessions) as session:
         pinned = select(Checkpoint.step).where(Checkpoint.job_id == job_id, Checkpoint.pinned)
         assert list(session.scalars(pinned)) == [4]
+        kept = select(Checkpoint.step, Model.task).join(Model, Model.id == Checkpoint.model_id)
+        tasks = dict(session.execute(kept.where(Checkpoint.job_id == job_id)).all())
+        assert tasks == dict.fromkeys(tasks, "text-classification") | {4: "fill-mask"}
         service.resume(session, bench.caller, job_id)
 
     job = bench.run_next("training")

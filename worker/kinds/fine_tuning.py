@@ -104,7 +104,14 @@ class FineTuningKind:
             return None
         size = sum(file.blob.bytes for file in stored.model)
         model = models.made_by(
-            session, finished, model_id, "fine_tuned", size=size, metrics=result.metrics, labels=result.labels
+            session,
+            finished,
+            model_id,
+            "fine_tuned",
+            task=finished.spec["task"]["type"],
+            size=size,
+            metrics=result.metrics,
+            labels=result.labels,
         )
         models.publish(session, model, stored.model)
         if stored.step_metrics is not None:

@@ -31,6 +31,7 @@ class Store:
     offset: int  # steps of the run before this stage
     base: BaseModelFiles
     task: Task
+    trained_for: str  # the task's name
     max_length: int
     preprocessed: Preprocessed
     adaptation: Adaptation
@@ -82,7 +83,8 @@ class Store:
         self, step: int, path: Path, files: dict[str, int], metrics: dict[str, float], *, best: bool, pinned: bool
     ) -> None:
         relative = str(path.relative_to(self.run_dir))
-        self.emit(Checkpoint(step, relative, f"{relative}/model", best, metrics, files, pinned))
+        trained_for = self.trained_for
+        self.emit(Checkpoint(step, relative, f"{relative}/model", best, metrics, files, trained_for, pinned))
 
     def restore(self, path: Path) -> TrainState:
         """Put model, optimizer and generators back where the checkpoint was written."""

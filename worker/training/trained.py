@@ -137,6 +137,7 @@ def train(stage: Stage, state: TrainState, *, weights: Path | None, resume_from:
         offset=stage.offset,
         base=stage.base,
         task=task,
+        trained_for=stage.spec.name,
         max_length=stage.max_length,
         preprocessed=run.preprocessed,
         adaptation=adaptation,

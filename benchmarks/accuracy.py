@@ -2,8 +2,9 @@
 
 `python -m benchmarks.accuracy` prepares the files as an upload would be, trains in this process and prints the scores
 with their intervals. Settings are chosen without the test files: `--choose` scores the validation file instead or,
-where there is none, every fifth training record, which is then left out of training; of few documents the first fifth,
-so that hardly any is trained on and scored. `--hyperparameters` and `--adaptation` are tried with it.
+where there is none, every fifth training record, which is then left out of training; of few documents a fifth in one
+piece, so that hardly any is trained on and scored. `--part` is the place of that fifth. `--hyperparameters` and
+`--adaptation` are tried with it.
 """
 
 import argparse
@@ -62,6 +63,7 @@ JOBS = {
         Hyperparameters(n_epochs=5, batch_size=16, learning_rate=2e-4),
         "f1",
         0.45,
+        {"prototype": {}},
     ),
     "sec_filings": Job(
         DATA / "ner" / "sec_filings",
@@ -77,11 +79,11 @@ JOBS = {
 HELD_OUT = 5  # where a choice has no validation file: this part of the training records
 
 
-def run_job(job: Job, seed: int, run_dir: Path, *, choose: bool) -> dict[str, Any]:
+def run_job(job: Job, seed: int, run_dir: Path, *, choose: bool, part: int = 0) -> dict[str, Any]:
     """The metrics that the job ends with; with `choose` those of what stands for the test file."""
     training = Training(
         job.task,
-        _lines(job, choose=choose),
+        _lines(job, choose=choose, part=part),
         job.hyperparameters,
         job.metric,
         columns=job.columns,
@@ -90,7 +92,7 @@ def run_job(job: Job, seed: int, run_dir: Path, *, choose: bool) -> dict[str, An
     return train(training, seed, run_dir)
 
 
-def _lines(job: Job, *, choose: bool) -> dict[str, list[str]]:
+def _lines(job: Job, *, choose: bool, part: int) -> dict[str, list[str]]:
     """The lines of every split."""
     splits = {split: read_lines(job.directory / f"{split}.jsonl") for split in job.splits}
     if not choose:
@@ -98,10 +100,10 @@ def _lines(job: Job, *, choose: bool) -> dict[str, list[str]]:
     if "validation" in splits:
         return {"train": splits["train"], "test": splits["validation"]}
     lines = splits["train"]
-    if job.few_documents:
-        first = len(lines) // HELD_OUT
-        return {"train": lines[first:], "test": lines[:first]}
-    return {"train": [line for number, line in enumerate(lines) if number % HELD_OUT], "test": lines[::HELD_OUT]}
+    length = len(lines) // HELD_OUT
+    held_out = slice(part * length, (part + 1) * length) if job.few_documents else slice(part, None, HELD_OUT)
+    left = set(range(len(lines))) - set(range(len(lines))[held_out])
+    return {"train": [lines[number] for number in sorted(left)], "test": lines[held_out]}
 
 
 def main() -> None:
@@ -110,6 +112,9 @@ def main() -> None:
     parser.add_argument("names", nargs="*", help=f"data sets, of {', '.join(JOBS)}; without any, all")
     parser.add_argument("--seed", type=int, default=13)
     parser.add_argument("--choose", action="store_true", help="leave the test file alone")
+    parser.add_argument(
+        "--part", type=int, choices=range(HELD_OUT), default=0, help="of the training records, with --choose"
+    )
     parser.add_argument("--hyperparameters", default="{}", help="JSON, over those of the job")
     parser.add_argument("--adaptation", help="JSON, in place of the job's")
     asked = parser.parse_args()
@@ -125,7 +130,7 @@ def main() -> None:
             continue
         print(f"{name}: {job.hyperparameters.model_dump(exclude_defaults=True)} {job.adaptation or ''}", flush=True)
         with tempfile.TemporaryDirectory() as directory:
-            scores = run_job(job, asked.seed, Path(directory), choose=asked.choose)["test"]
+            scores = run_job(job, asked.seed, Path(directory), choose=asked.choose, part=asked.part)["test"]
         low, high = scores["intervals"][job.metric]
         of = "held-out" if asked.choose else "test"
         print(f"{name}: {of} {job.metric} {scores[job.metric]:.4f} ({low:.4f} to {high:.4f}), reach {job.reach}")

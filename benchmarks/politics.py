@@ -17,7 +17,7 @@ from rich.console import Console
 from rich.table import Table
 
 from app.catalog.hyperparameters import Hyperparameters
-from benchmarks.accuracy import DATA
+from benchmarks.accuracy import DATA, JOBS
 from benchmarks.cells import Adaptation, Results, Training, mean_and_interval, read_lines, run_cells, train
 
 POLITICS = DATA / "ner" / "crossner_politics"
@@ -25,8 +25,6 @@ WNUT = DATA / "ner" / "wnut17"
 TARGET_ONLY = "target only"
 WNUT_FIRST = "WNUT-17 first"
 PRETRAINING = {"n_epochs": 20, "use_training_texts": True}
-# The chosen settings of benchmarks.accuracy for WNUT-17.
-FIRST = Hyperparameters(n_epochs=5, batch_size=16, learning_rate=2e-4)
 
 
 def together(task: dict[str, str]) -> Adaptation:
@@ -57,7 +55,14 @@ def scorer(hyperparameters: Hyperparameters) -> Callable[[Mapping[str, Any], Pat
         adaptation = METHODS[cell["method"]](task)
         base: Path | None = None
         if cell["method"] == WNUT_FIRST:
-            first = Training(task, splits_of(WNUT, "train", "validation"), FIRST, "f1")
+            chosen = JOBS["wnut17"]
+            first = Training(
+                task,
+                splits_of(WNUT, "train", "validation"),
+                chosen.hyperparameters,
+                chosen.metric,
+                adaptation=chosen.adaptation,
+            )
             train(first, cell["seed"], directory / "first")
             base = directory / "first" / "artifact"
         job = Training(

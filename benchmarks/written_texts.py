@@ -42,7 +42,7 @@ JOBS = {
     "scitldr": Job(
         DATA / "summarization" / "scitldr_a",
         {"type": "summarization", "max_target_length": 48},
-        {"n_epochs": 10, "batch_size": 16, "learning_rate": 5e-4, "max_length": 320},
+        {"n_epochs": 4, "batch_size": 16, "learning_rate": 5e-4, "max_length": 320},
         ("rouge1", "rouge2", "rougeL"),
     ),
 }

@@ -18,6 +18,8 @@ from app.catalog.hyperparameters import Hyperparameters
 from benchmarks.cells import Training, read_lines, train
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
+TAGS = {"type": "token-classification", "head": "crf"}
+WITH_WNUT17 = {"tasks": [{"name": "wnut17", "task": TAGS, "training_file": "file-1"}], "control": False}
 
 
 @dataclass(frozen=True)
@@ -33,6 +35,7 @@ class Job:
     reach: float
     adaptation: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     few_documents: bool = False  # the records are the sentences of a few documents, in order
+    further: Path | None = None  # the training file of a further task, of the same kind
 
 
 JOBS = {
@@ -58,7 +61,7 @@ JOBS = {
     "wnut17": Job(
         DATA / "ner" / "wnut17",
         ("train", "validation", "test"),
-        {"type": "token-classification", "head": "crf"},
+        TAGS,
         {},
         Hyperparameters(n_epochs=5, batch_size=16, learning_rate=2e-4),
         "f1",
@@ -68,12 +71,14 @@ JOBS = {
     "sec_filings": Job(
         DATA / "ner" / "sec_filings",
         ("train", "test"),
-        {"type": "token-classification", "head": "crf"},
+        TAGS,
         {},
         Hyperparameters(n_epochs=8, batch_size=16, learning_rate=2e-4),
         "f1",
         0.80,
+        {"multi_task": WITH_WNUT17},
         few_documents=True,
+        further=DATA / "ner" / "wnut17" / "train.jsonl",
     ),
 }
 HELD_OUT = 5  # where a choice has no validation file: this part of the training records
@@ -81,6 +86,7 @@ HELD_OUT = 5  # where a choice has no validation file: this part of the training
 
 def run_job(job: Job, seed: int, run_dir: Path, *, choose: bool, part: int = 0) -> dict[str, Any]:
     """The metrics that the job ends with; with `choose` those of what stands for the test file."""
+    files = {"multi_task.tasks.0.training_file": (job.task, read_lines(job.further))} if job.further else {}
     training = Training(
         job.task,
         _lines(job, choose=choose, part=part),
@@ -88,6 +94,7 @@ def run_job(job: Job, seed: int, run_dir: Path, *, choose: bool, part: int = 0) 
         job.metric,
         columns=job.columns,
         adaptation=job.adaptation,
+        files=files if "multi_task" in job.adaptation else {},
     )
     return train(training, seed, run_dir)
 

@@ -19,7 +19,7 @@ DATA = Path(__file__).parents[2] / "shared" / "data" / "qa" / "squad_v1"
 TEST_QUESTIONS = 2000
 HELD_OUT_QUESTIONS = 600
 ASKED = {"n_epochs": 2, "batch_size": 8, "learning_rate": 2e-4, "max_length": 384}
-ADAPTATION: dict[str, dict[str, Any]] = {}
+ADAPTATION: dict[str, dict[str, Any]] = {"ema": {}}
 
 
 def splits(*, choose: bool) -> dict[str, list[str]]:

@@ -83,8 +83,9 @@ class Store:
         self, step: int, path: Path, files: dict[str, int], metrics: dict[str, float], *, best: bool, pinned: bool
     ) -> None:
         relative = str(path.relative_to(self.run_dir))
-        trained_for = self.trained_for
-        self.emit(Checkpoint(step, relative, f"{relative}/model", best, metrics, files, trained_for, pinned))
+        self.emit(
+            Checkpoint(step, relative, f"{relative}/model", best, metrics, files, task=self.trained_for, pinned=pinned)
+        )
 
     def restore(self, path: Path) -> TrainState:
         """Put model, optimizer and generators back where the checkpoint was written."""

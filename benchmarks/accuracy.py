@@ -10,16 +10,17 @@ piece, so that hardly any is trained on and scored. `--part` is the place of tha
 import argparse
 import json
 import tempfile
+from collections.abc import Mapping
 from dataclasses import dataclass, field, replace
 from pathlib import Path
 from typing import Any
 
 from app.catalog.hyperparameters import Hyperparameters
-from benchmarks.cells import Training, read_lines, train
+from benchmarks.cells import Adaptation, Files, Training, read_lines, train
 
 DATA = Path(__file__).parents[2] / "shared" / "data"
+WNUT17 = DATA / "ner" / "wnut17"
 TAGS = {"type": "token-classification", "head": "crf"}
-WITH_WNUT17 = {"tasks": [{"name": "wnut17", "task": TAGS, "training_file": "file-1"}], "control": False}
 
 
 @dataclass(frozen=True)
@@ -35,7 +36,19 @@ class Job:
     reach: float
     adaptation: dict[str, dict[str, Any]] = field(default_factory=dict[str, dict[str, Any]])
     few_documents: bool = False  # the records are the sentences of a few documents, in order
-    further: Path | None = None  # the training file of a further task, of the same kind
+
+
+def with_wnut17(task: Mapping[str, str]) -> dict[str, dict[str, Any]]:
+    """The adaptation by WNUT-17 as a further task of this kind, a batch of it for every batch of the job's own."""
+    further = {"name": "wnut17", "task": dict(task), "training_file": "file-1"}
+    return {"multi_task": {"tasks": [further], "control": False}}
+
+
+def wnut17_files(adaptation: Adaptation, task: Mapping[str, str]) -> Files:
+    """What a job with that adaptation reads for it; nothing for any other."""
+    if "multi_task" not in adaptation:
+        return {}
+    return {"multi_task.tasks.0.training_file": (task, read_lines(WNUT17 / "train.jsonl"))}
 
 
 JOBS = {
@@ -59,7 +72,7 @@ JOBS = {
         0.79,
     ),
     "wnut17": Job(
-        DATA / "ner" / "wnut17",
+        WNUT17,
         ("train", "validation", "test"),
         TAGS,
         {},
@@ -76,9 +89,8 @@ JOBS = {
         Hyperparameters(n_epochs=8, batch_size=16, learning_rate=2e-4),
         "f1",
         0.80,
-        {"multi_task": WITH_WNUT17},
+        with_wnut17(TAGS),
         few_documents=True,
-        further=DATA / "ner" / "wnut17" / "train.jsonl",
     ),
 }
 HELD_OUT = 5  # where a choice has no validation file: this part of the training records
@@ -86,7 +98,6 @@ HELD_OUT = 5  # where a choice has no validation file: this part of the training
 
 def run_job(job: Job, seed: int, run_dir: Path, *, choose: bool, part: int = 0) -> dict[str, Any]:
     """The metrics that the job ends with; with `choose` those of what stands for the test file."""
-    files = {"multi_task.tasks.0.training_file": (job.task, read_lines(job.further))} if job.further else {}
     training = Training(
         job.task,
         _lines(job, choose=choose, part=part),
@@ -94,7 +105,7 @@ def run_job(job: Job, seed: int, run_dir: Path, *, choose: bool, part: int = 0) 
         job.metric,
         columns=job.columns,
         adaptation=job.adaptation,
-        files=files if "multi_task" in job.adaptation else {},
+        files=wnut17_files(job.adaptation, job.task),
     )
     return train(training, seed, run_dir)
 
@@ -108,9 +119,10 @@ def _lines(job: Job, *, choose: bool, part: int) -> dict[str, list[str]]:
         return {"train": splits["train"], "test": splits["validation"]}
     lines = splits["train"]
     length = len(lines) // HELD_OUT
-    held_out = slice(part * length, (part + 1) * length) if job.few_documents else slice(part, None, HELD_OUT)
-    left = set(range(len(lines))) - set(range(len(lines))[held_out])
-    return {"train": [lines[number] for number in sorted(left)], "test": lines[held_out]}
+    first, end, step = (part * length, (part + 1) * length, 1) if job.few_documents else (part, len(lines), HELD_OUT)
+    held_out = range(first, end, step)
+    left = [line for number, line in enumerate(lines) if number not in held_out]
+    return {"train": left, "test": [lines[number] for number in held_out]}
 
 
 def main() -> None:

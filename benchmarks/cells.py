@@ -27,6 +27,7 @@ from worker.protocol import Event, Metrics, Progress, Result
 LIMITS = PreparationLimits(max_decompressed_bytes=1 << 30, max_row_bytes=1 << 20, memory_bytes=1 << 32, timeout_s=600)
 PROGRESS_INTERVAL_S = 60.0
 Adaptation = Mapping[str, Mapping[str, Any]]
+Files = Mapping[str, tuple[Mapping[str, Any], Sequence[str]]]  # by `method.option`: a task, and records of it
 
 
 @dataclass(frozen=True)
@@ -42,9 +43,7 @@ class Training:
     columns: Mapping[str, str] = field(default_factory=dict[str, str])
     adaptation: Adaptation = field(default_factory=dict[str, Mapping[str, Any]])
     target: Sequence[str] = ()
-    files: Mapping[str, tuple[dict[str, str], Sequence[str]]] = field(
-        default_factory=dict[str, tuple[dict[str, str], Sequence[str]]]
-    )
+    files: Files = field(default_factory=dict[str, tuple[Mapping[str, Any], Sequence[str]]])
     models: Mapping[str, Path] = field(default_factory=dict[str, Path])
 
 

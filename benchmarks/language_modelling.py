@@ -11,39 +11,26 @@ import json
 import os
 import statistics
 import tempfile
-import threading
 import time
 from pathlib import Path
-from typing import Any
 
 from app.catalog.hyperparameters import Hyperparameters
-from app.catalog.plan import DataFile, PreparationLimits, PreparationPlan, TrainingPlan
 from app.catalog.tasks import TASKS
-from app.datasets.prepare import prepare
 from app.registry.base_models import STARTER, starter_directory
+from benchmarks.accuracy import DATA
+from benchmarks.cells import Training, prepared, train
 from worker.child import ENVIRONMENT
-from worker.protocol import Event, Metrics, Progress, Result
 
-DATA = Path(__file__).parents[2] / "shared" / "data" / "corpus" / "biomedical_abstracts"
+ABSTRACTS = DATA / "corpus" / "biomedical_abstracts"
 TASK = "fill-mask"
 ASKED = {"n_epochs": 1, "batch_size": 16, "learning_rate": 5e-4, "max_length": 128}
-LIMITS = PreparationLimits(max_decompressed_bytes=1 << 30, max_row_bytes=1 << 20, memory_bytes=1 << 32, timeout_s=600)
 SPEED_BATCH, SPEED_LENGTH, SPEED_STEPS = 16, 128, 12
-PROGRESS_STEPS = 20
 
 
-def prepared(run_dir: Path, split: str) -> DataFile:
-    """A split of the abstracts, read as an upload."""
-    name = f"{split}.txt"
-    (run_dir / name).write_bytes((DATA / name).read_bytes())
-    (run_dir / "data").mkdir(exist_ok=True)
-    plan = PreparationPlan(
-        job_id="benchmark", attempt=1, source=name, filename=name, task=TASK, columns={}, limits=LIMITS
-    )
-    made = prepare(plan, run_dir, lambda _: None)
-    path = f"data/{split}.parquet"
-    (run_dir / made.records_path).rename(run_dir / path)
-    return DataFile(path=path, file_id=split, filename=name, sha256=split, rows=made.report["rows"])
+def abstracts(split: str) -> list[str]:
+    """Those of a file, as lines of JSON. An empty line is between two."""
+    texts = (ABSTRACTS / f"{split}.txt").read_text("utf-8").split("\n\n")
+    return [json.dumps({"text": text.strip()}) + "\n" for text in texts]
 
 
 def measure_speed(run_dir: Path) -> None:
@@ -63,7 +50,8 @@ def measure_speed(run_dir: Path) -> None:
     task = FillMask(0.15, whole_words=False, packing=True, label_smoothing=0.0, seed=1)
     torch.manual_seed(1)
     model = task.load_model(base, lambda _: None).train()
-    records = read_records("train", prepared(run_dir, "train"), run_dir)
+    (run_dir / "data").mkdir()
+    records = read_records("train", prepared(run_dir, "train", {"type": TASK}, abstracts("train")), run_dir)
     examples = task.encode(records, base.tokenizer, SPEED_LENGTH)
     seconds: dict[str, list[float]] = {"masked tokens only": [], "every token": []}
     for step in range(SPEED_STEPS + 1):
@@ -89,41 +77,6 @@ def measure_speed(run_dir: Path) -> None:
     print(f"logits: {0.15 * logits:.0f} MiB instead of {logits:.0f} MiB, and as much again for their gradient")
 
 
-def run_job(run_dir: Path, hyperparameters: Hyperparameters, options: dict[str, Any], seed: int) -> dict[str, Any]:
-    """The metrics that the job ends with; the held-out abstracts are its validation file."""
-    os.environ.update(ENVIRONMENT)
-    from worker.training.run import run
-
-    base = starter_directory()
-    assert base is not None
-    (run_dir / "base").symlink_to(base, target_is_directory=True)
-    plan = TrainingPlan(
-        job_id="benchmark",
-        attempt=1,
-        task={"type": TASK} | options,
-        adaptation={},
-        hyperparameters=hyperparameters,
-        seed=seed,
-        model=STARTER,
-        fine_tuned_model="benchmark",
-        base="base",
-        train=prepared(run_dir, "train"),
-        validation=prepared(run_dir, "validation"),
-        test=None,
-    )
-    events: list[Event] = []
-
-    def emit(event: Event) -> None:
-        events.append(event)
-        if isinstance(event, Progress) and event.step % PROGRESS_STEPS == 0:
-            print(f"  step {event.step} of {event.total_steps}, {event.examples_per_second:g} blocks a second")
-        elif isinstance(event, Metrics) and event.split == "validation":
-            print(f"  epoch {event.epoch:g}: {event.values}", flush=True)
-
-    run(plan, run_dir, emit, threading.Event())
-    return next(event.metrics for event in events if isinstance(event, Result))
-
-
 def main() -> None:
     """Measure both."""
     parser = argparse.ArgumentParser(description=__doc__)
@@ -133,7 +86,7 @@ def main() -> None:
     parser.add_argument("--task", default="{}", help="JSON: further options of the task")
     parser.add_argument("--seed", type=int, default=13)
     asked = parser.parse_args()
-    if not DATA.is_dir():
+    if not ABSTRACTS.is_dir():
         print("The data are not beside the checkout.")
         return
     if not asked.perplexity:
@@ -141,8 +94,10 @@ def main() -> None:
             measure_speed(Path(directory))
     if not asked.speed:
         hyperparameters = Hyperparameters.model_validate(ASKED | json.loads(asked.hyperparameters))
+        splits = {split: abstracts(split) for split in ("train", "validation")}
+        job = Training({"type": TASK} | json.loads(asked.task), splits, hyperparameters, "perplexity")
         with tempfile.TemporaryDirectory() as directory:
-            metrics = run_job(Path(directory), hyperparameters, json.loads(asked.task), asked.seed)
+            metrics = train(job, asked.seed, Path(directory))
         before, after = metrics["before_training"], metrics["validation"]
         low, high = after["intervals"]["perplexity"]
         print(

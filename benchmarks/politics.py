@@ -17,27 +17,20 @@ from rich.console import Console
 from rich.table import Table
 
 from app.catalog.hyperparameters import Hyperparameters
-from benchmarks.accuracy import DATA, JOBS
+from benchmarks.accuracy import DATA, JOBS, WNUT17, with_wnut17, wnut17_files
 from benchmarks.cells import Adaptation, Results, Training, mean_and_interval, read_lines, run_cells, train
 
 POLITICS = DATA / "ner" / "crossner_politics"
-WNUT = DATA / "ner" / "wnut17"
 TARGET_ONLY = "target only"
 WNUT_FIRST = "WNUT-17 first"
 PRETRAINING = {"n_epochs": 20, "use_training_texts": True}
-
-
-def together(task: dict[str, str]) -> Adaptation:
-    """WNUT-17 as a further task, a batch of it for every batch of politics."""
-    further = {"name": "wnut17", "task": task, "training_file": "file-1"}
-    return {"multi_task": {"tasks": [further], "control": False}}
 
 
 METHODS: dict[str, Callable[[dict[str, str]], Adaptation]] = {
     TARGET_ONLY: lambda _: {},
     WNUT_FIRST: lambda _: {},
     "continued pretraining": lambda _: {"continued_pretraining": PRETRAINING},
-    "multi-task": together,
+    "multi-task": with_wnut17,
 }
 
 
@@ -58,7 +51,7 @@ def scorer(hyperparameters: Hyperparameters) -> Callable[[Mapping[str, Any], Pat
             chosen = JOBS["wnut17"]
             first = Training(
                 task,
-                splits_of(WNUT, "train", "validation"),
+                splits_of(WNUT17, "train", "validation"),
                 chosen.hyperparameters,
                 chosen.metric,
                 adaptation=chosen.adaptation,
@@ -74,9 +67,7 @@ def scorer(hyperparameters: Hyperparameters) -> Callable[[Mapping[str, Any], Pat
             target=[" ".join(json.loads(line)["tokens"]) for line in splits["validation"]]
             if "continued_pretraining" in adaptation
             else (),
-            files={"multi_task.tasks.0.training_file": (task, read_lines(WNUT / "train.jsonl"))}
-            if "multi_task" in adaptation
-            else {},
+            files=wnut17_files(adaptation, task),
         )
         return train(job, cell["seed"], directory / "politics", base)["test"]["f1"]
 
@@ -112,7 +103,7 @@ def main() -> None:
     parser.add_argument("--head", choices=("crf", "linear"), default="crf")
     parser.add_argument("--results", type=Path, help="JSON lines of finished trainings, added to and gone on from")
     asked = parser.parse_args()
-    if not (POLITICS.is_dir() and WNUT.is_dir()):
+    if not (POLITICS.is_dir() and WNUT17.is_dir()):
         raise SystemExit("CrossNER politics and WNUT-17 are not beside the checkout")
     settings = {
         "head": asked.head,

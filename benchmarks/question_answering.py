@@ -13,9 +13,10 @@ from pathlib import Path
 from typing import Any
 
 from app.catalog.hyperparameters import Hyperparameters
+from benchmarks.accuracy import DATA
 from benchmarks.cells import Training, read_lines, train
 
-DATA = Path(__file__).parents[2] / "shared" / "data" / "qa" / "squad_v1"
+SQUAD = DATA / "qa" / "squad_v1"
 TEST_QUESTIONS = 2000
 HELD_OUT_QUESTIONS = 600
 ASKED = {"n_epochs": 2, "batch_size": 8, "learning_rate": 2e-4, "max_length": 384}
@@ -24,9 +25,9 @@ ADAPTATION: dict[str, dict[str, Any]] = {"ema": {}}
 
 def splits(*, choose: bool) -> dict[str, list[str]]:
     """Lines of `train` and `test`; with `choose` the test questions are some articles of the training file."""
-    train = read_lines(DATA / "train.jsonl")
+    train = read_lines(SQUAD / "train.jsonl")
     if not choose:
-        return {"train": train, "test": read_lines(DATA / "validation.jsonl")[:TEST_QUESTIONS]}
+        return {"train": train, "test": read_lines(SQUAD / "validation.jsonl")[:TEST_QUESTIONS]}
     titles = sorted({json.loads(line)["title"] for line in train})
     random.Random(1).shuffle(titles)
     test: list[str] = []
@@ -44,7 +45,7 @@ def main() -> None:
     parser.add_argument("--adaptation", default=json.dumps(ADAPTATION), help="JSON, in place of the figure's")
     parser.add_argument("--seed", type=int, default=13)
     asked = parser.parse_args()
-    if not DATA.is_dir():
+    if not SQUAD.is_dir():
         print("The data are not beside the checkout.")
         return
     hyperparameters = Hyperparameters.model_validate(ASKED | json.loads(asked.hyperparameters))

@@ -17,9 +17,8 @@ from pathlib import Path
 from typing import Any
 
 from app.catalog.hyperparameters import Hyperparameters
+from benchmarks.accuracy import DATA
 from benchmarks.cells import Training, read_lines, train
-
-DATA = Path(__file__).parents[2] / "shared" / "data"
 
 
 @dataclass(frozen=True)

@@ -124,14 +124,7 @@ class _Attempt:
         asked: Stop | None = None
         kill_at = float("inf")
         while True:
-            try:
-                said = child.events.get(timeout=POLL_S)
-                if said is None:
-                    return asked, child.wait()
-                signs.heard()
-                self._take(said, pusher)
-            except queue.Empty:
-                pass
+            # Before the first word too: a worker that drains already lets no short job run to its end.
             signs.draining = self._context.draining.is_set()
             stop = signs.stop()
             if stop is not None and stop != asked:
@@ -143,6 +136,14 @@ class _Attempt:
                 kill_at = min(kill_at, time.monotonic() + stop.grace_s)
             if self._heartbeat.lost.is_set() or time.monotonic() > kill_at:
                 child.kill()
+            try:
+                said = child.events.get(timeout=POLL_S)
+            except queue.Empty:
+                continue
+            if said is None:
+                return asked, child.wait()
+            signs.heard()
+            self._take(said, pusher)
 
     def _take(self, said: protocol.Event, pusher: CheckpointPusher) -> None:
         match said:

@@ -111,8 +111,13 @@ def server(shared_server: str, sessions: SessionFactory) -> str:
 
 @pytest.fixture
 def http(server: str, api_key: str) -> Iterator[httpx.Client]:
-    """Plain HTTP to the server, with a key."""
-    with httpx.Client(base_url=server, headers=headers_of(api_key), timeout=30) as client:
+    """Plain HTTP to the server, with a key, also from many threads at once.
+
+    It keeps each connection: httpcore may close a spare one (more than 20, or idle for 5 s) that another thread has
+    just been given, whose read then fails with EBADF.
+    """
+    kept = httpx.Limits(max_connections=100, max_keepalive_connections=None, keepalive_expiry=None)
+    with httpx.Client(base_url=server, headers=headers_of(api_key), timeout=30, limits=kept) as client:
         yield client
 
 

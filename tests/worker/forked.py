@@ -123,5 +123,7 @@ def forking() -> Iterator[Forking]:
     try:
         yield Forking()
     finally:
-        os.kill(forkserver._forkserver._forkserver_pid, signal.SIGKILL)  # its end in order takes it seconds
-        forkserver._forkserver._stop()
+        server = forkserver._forkserver
+        if server._forkserver_pid is not None:  # the folders' fixtures share one, where tests of both run
+            os.kill(server._forkserver_pid, signal.SIGKILL)  # its end in order takes it seconds
+            server._stop()

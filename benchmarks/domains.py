@@ -38,9 +38,10 @@ ASKED = [SOURCE_ONLY, "dann", "coral", "continued pretraining"]
 
 
 def reviews(domain: str, split: str, most: int | None) -> list[str]:
-    """Lines of a domain; at most so many, from all over the file, which is in the order of the labels."""
+    """Lines of a domain; at most so many, evenly from all over the file, which is in the order of the labels."""
     lines = [line for line in read_lines(REVIEWS / f"{split}.jsonl") if json.loads(line)["domain"] == domain]
-    return lines if most is None else lines[:: max(1, len(lines) // most)][:most]
+    kept = len(lines) if most is None else min(most, len(lines))
+    return [lines[place * len(lines) // kept] for place in range(kept)]
 
 
 def scorer(hyperparameters: Hyperparameters, rows: int | None) -> Callable[[Mapping[str, Any], Path], float]:

@@ -11,6 +11,7 @@ import argparse
 import json
 from collections import defaultdict
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass
 from itertools import permutations
 from pathlib import Path
 from typing import Any
@@ -37,26 +38,38 @@ METHODS: dict[str, Adaptation] = {
 ASKED = [SOURCE_ONLY, "dann", "coral", "continued pretraining"]
 
 
-def reviews(domain: str, split: str, most: int | None) -> list[str]:
-    """Lines of a domain; at most so many, evenly from all over the file, which is in the order of the labels."""
-    lines = [line for line in read_lines(REVIEWS / f"{split}.jsonl") if json.loads(line)["domain"] == domain]
-    kept = len(lines) if most is None else min(most, len(lines))
-    return [lines[place * len(lines) // kept] for place in range(kept)]
+@dataclass(frozen=True)
+class Cut:
+    """What is left out of the data for want of time: `rows` of every file and `words` of every review stay at most."""
+
+    rows: int | None = None
+    words: int | None = None
+
+    def reviews(self, domain: str, split: str) -> list[str]:
+        """Lines of a domain, evenly from all over the file, which is in the order of the labels."""
+        lines = [line for line in read_lines(REVIEWS / f"{split}.jsonl") if json.loads(line)["domain"] == domain]
+        kept = len(lines) if self.rows is None else min(self.rows, len(lines))
+        return [self._shortened(lines[place * len(lines) // kept]) for place in range(kept)]
+
+    def _shortened(self, line: str) -> str:
+        review = json.loads(line)
+        words = review["text"].split()
+        return json.dumps(review | {"text": " ".join(words[: self.words])}) + "\n" if self.words else line
 
 
-def scorer(hyperparameters: Hyperparameters, rows: int | None) -> Callable[[Mapping[str, Any], Path], float]:
+def scorer(hyperparameters: Hyperparameters, cut: Cut) -> Callable[[Mapping[str, Any], Path], float]:
     """What trains a cell and gives its accuracy on the target."""
 
     def score(cell: Mapping[str, Any], directory: Path) -> float:
         source, target = cell["pair"].split("-")
         adaptation = METHODS[cell["method"]]
-        unlabelled = reviews(target, "train", rows)
+        unlabelled = cut.reviews(target, "train")
         job = Training(
             {"type": "text-classification", "problem_type": "single_label_classification"},
             {
-                "train": reviews(source, "train", rows),
-                "validation": reviews(source, "validation", rows),
-                "test": [*unlabelled, *reviews(target, "validation", rows)],
+                "train": cut.reviews(source, "train"),
+                "validation": cut.reviews(source, "validation"),
+                "test": [*unlabelled, *cut.reviews(target, "validation")],
             },
             hyperparameters,
             "accuracy",
@@ -106,6 +119,7 @@ def main() -> None:
     parser.add_argument("--max-length", type=int, default=128, help="tokens of a window; longer reviews have several")
     parser.add_argument("--learning-rate", type=float, default=1e-4)
     parser.add_argument("--rows", type=int, help="at most so many reviews of every file; all without it")
+    parser.add_argument("--words", type=int, help="at most the first so many words of every review; all without it")
     parser.add_argument("--results", type=Path, help="JSON lines of finished trainings, added to and gone on from")
     asked = parser.parse_args()
     if not REVIEWS.is_dir():
@@ -115,6 +129,7 @@ def main() -> None:
         "max_length": asked.max_length,
         "learning_rate": asked.learning_rate,
         "rows": asked.rows,
+        "words": asked.words,
     }
     cells: list[dict[str, Any]] = [
         {"pair": pair, "method": method, "seed": seed, **settings}
@@ -126,7 +141,7 @@ def main() -> None:
         n_epochs=asked.epochs, batch_size=32, learning_rate=asked.learning_rate, max_length=asked.max_length
     )
     results = Results.of(asked.results)
-    run_cells(results, cells, scorer(hyperparameters, asked.rows))
+    run_cells(results, cells, scorer(hyperparameters, Cut(asked.rows, asked.words)))
     show(results, cells)
 
 

@@ -23,8 +23,7 @@ from benchmarks.cells import Adaptation, Results, Training, mean_and_interval, r
 POLITICS = DATA / "ner" / "crossner_politics"
 TARGET_ONLY = "target only"
 WNUT_FIRST = "WNUT-17 first"
-PRETRAINING = {"n_epochs": 20, "use_training_texts": True}
-
+PRETRAINING = {"n_epochs": 5, "use_training_texts": True}
 
 METHODS: dict[str, Callable[[dict[str, str]], Adaptation]] = {
     TARGET_ONLY: lambda _: {},

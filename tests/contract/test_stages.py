@@ -123,6 +123,20 @@ def test_continued_pretraining_reads_what_the_job_says_and_tells_what_it_was_goo
     assert {"continued_pretraining_train_loss", "continued_pretraining_valid_perplexity", "train_loss"} <= set(header)
 
 
+@pytest.mark.parametrize(
+    ("max_length", "options", "window"),
+    [("auto", {}, 48), (16, {}, 16), (16, {"max_length": 32}, 32), ("auto", {"max_length": 24}, 24)],
+)
+def test_blocks_are_as_long_as_asked_for_else_as_the_windows_of_the_job(
+    max_length: int | str, options: dict[str, Any], window: int, tiny_encoder: Path, tmp_path: Path
+) -> None:
+    adaptation = {"continued_pretraining": {"max_steps": 1} | options}
+    outcome = train(plan_of(tmp_path, tiny_encoder, adaptation, max_length=max_length, max_steps=1), tmp_path)
+    (packed,) = [log for log in outcome.of(Log) if " train texts are packed into " in log.message]
+    assert packed.data["max_length"] == window
+    assert f"of at most {window} tokens" in packed.message
+
+
 def test_the_control_is_the_job_without_the_method(tiny_encoder: Path, tmp_path: Path) -> None:
     with_control = train(plan_of(tmp_path / "with", tiny_encoder, {"fgm": {"control": True}}), tmp_path / "with")
     alone = train(plan_of(tmp_path / "alone", tiny_encoder, {"fgm": {}}), tmp_path / "alone")
@@ -152,6 +166,12 @@ def _last(outcome: Outcome) -> Checkpoint:
             {},
             "continued_pretraining_does_not_fit_model",
             "objectives are: masked",
+        ),
+        (
+            {"continued_pretraining": {"max_length": 1000}},
+            {},
+            "max_length_too_long",
+            "adaptation.continued_pretraining.max_length is 1000, but base model 'local/tiny' reads at most 48 tokens",
         ),
     ],
 )

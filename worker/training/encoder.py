@@ -202,14 +202,14 @@ def _positions(config: PreTrainedConfig) -> int | None:
     return positions
 
 
-def check_max_length(max_length: int, base: BaseModelFiles) -> None:
-    """Refuse a window that the model has no positions for."""
+def check_max_length(max_length: int, base: BaseModelFiles, param: str = "hyperparameters.max_length") -> None:
+    """Refuse a window that the model has no positions for. `param` is what asks for it."""
     if base.window_limit is not None and max_length > base.window_limit:
         raise UserError(
             "max_length_too_long",
-            f"max_length is {max_length}, but base model {base.id!r} reads at most {base.window_limit} tokens. "
-            f"Ask for {base.window_limit} or less, or leave it 'auto': longer texts are read in overlapping windows.",
-            "hyperparameters.max_length",
+            f"{param} is {max_length}, but base model {base.id!r} reads at most {base.window_limit} tokens. "
+            f"Ask for {base.window_limit} or less, or leave it out.",
+            param,
             {"allowed": base.window_limit},
         )
 

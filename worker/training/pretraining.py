@@ -14,6 +14,7 @@ from app.datasets.field_types import as_texts
 from worker.protocol import Log
 from worker.training.adaptation import Adaptation
 from worker.training.data import Records
+from worker.training.encoder import check_max_length
 from worker.training.failures import UserError
 from worker.training.interfaces import task_class
 from worker.training.stage import Stage
@@ -54,6 +55,9 @@ def pretraining_stage(main: Stage, original: Records) -> Stage:
         for name, value in (("learning_rate", options.learning_rate), ("batch_size", options.batch_size))
         if value is not None
     }
+    window = main.base.window if main.asked.max_length == "auto" else main.max_length
+    max_length = options.max_length or min(window, variant.auto_window or window)
+    check_max_length(max_length, main.base, f"adaptation.{NAME}.max_length")
     counts = ", ".join(f"{records.table.num_rows:,} {name}" for name, records in splits.items())
     main.run.emit(Log(f"Continued pretraining reads {len(texts):,} texts: {counts}"))
     return Stage(
@@ -65,7 +69,7 @@ def pretraining_stage(main: Stage, original: Records) -> Stage:
         adaptation=Adaptation.of(task, {}),
         records=splits,
         asked=Hyperparameters.model_validate(given),
-        max_length=min(main.base.window, variant.auto_window or main.base.window),
+        max_length=max_length,
         run=main.run,
     )
 

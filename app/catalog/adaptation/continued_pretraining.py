@@ -46,6 +46,11 @@ class ContinuedPretrainingOptions(MethodOptions):
     batch_size: Annotated[StrictInt, Field(ge=1, le=4096)] | None = Field(
         default=None, description="Blocks of text in a step. Left out: what `auto` is for the job."
     )
+    max_length: Annotated[StrictInt, Field(ge=8, le=131_072)] | None = Field(
+        default=None,
+        description="Tokens of a block; shorter ones train faster. Left out: `hyperparameters.max_length` of the job, "
+        "and where that is `auto`, the model's window, but at most 512 (masked) or 1024 (causal).",
+    )
     mlm_probability: Annotated[StrictFloat, Field(ge=0.01, le=0.9)] = Field(
         default=0.15, description="Share of the tokens to predict, with the objective `masked`."
     )

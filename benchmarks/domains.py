@@ -138,7 +138,7 @@ def main() -> None:
         for method in asked.methods
     ]
     hyperparameters = Hyperparameters(
-        n_epochs=asked.epochs, batch_size=32, learning_rate=asked.learning_rate, max_length=asked.max_length
+        n_epochs=asked.epochs, batch_size=16, learning_rate=asked.learning_rate, max_length=asked.max_length
     )
     results = Results.of(asked.results)
     run_cells(results, cells, scorer(hyperparameters, Cut(asked.rows, asked.words)))

@@ -3,7 +3,8 @@
 Each seed draws its own texts. All methods train for as many steps, so that copies cost no time; the weights are the
 last step's. Synonyms are Open English WordNet's. The starter has no head for masked tokens: what fills masks is made of
 it first, by a job of `fill-mask` on the 6,920 training sentences without their labels, which the other rows never see.
-`--masked-model` names the artifact of such a job, or where to leave it. `--choose` scores the validation sentences, to
+What `reviews first` begins with has learned the same two labels on 1,700 reviews of DVDs (Blitzer et al. 2007).
+`--models` names the folder that has these two models, or gets them. `--choose` scores the validation sentences, to
 choose settings by; `--results` names a file that finished trainings are added to, so that a run can be stopped.
 """
 
@@ -11,6 +12,7 @@ import argparse
 import json
 import random
 import re
+import shutil
 import statistics
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
@@ -23,13 +25,16 @@ from rich.table import Table
 from app.catalog.hyperparameters import Hyperparameters
 from benchmarks.accuracy import DATA
 from benchmarks.cells import Adaptation, Results, Training, read_lines, run_cells, train
+from benchmarks.domains import REVIEWS as BLITZER
+from benchmarks.domains import Cut
 
 SST2 = DATA / "sentiment" / "sst2"
 LEXICON = DATA / "lexicon" / "oewn_en" / "synonyms.tsv"
 TASK = {"type": "text-classification", "problem_type": "single_label_classification"}
 SETTINGS = {"max_steps": 150, "n_epochs": 100, "batch_size": 16, "learning_rate": 1e-4}
 MASKED = Hyperparameters(n_epochs=5, batch_size=16, learning_rate=5e-4, max_length=128)
-NONE = "none"
+REVIEWS = Hyperparameters(n_epochs=3, batch_size=32, learning_rate=1e-4, max_length=128)
+NONE, CONTEXTUAL, REVIEWS_FIRST = "none", "contextual", "reviews first"
 
 
 def augmented(*types: str, **options: Any) -> Adaptation:
@@ -43,8 +48,9 @@ METHODS: dict[str, Adaptation] = {
     NONE: {},
     "synonym": augmented("synonym"),
     "EDA": augmented("synonym", "insertion", "swap", "deletion"),
-    "contextual": augmented("contextual", model="masked"),
+    CONTEXTUAL: augmented("contextual", model="masked"),
     "prototype head": {"prototype": {}},
+    REVIEWS_FIRST: {},
     "r_drop": {"r_drop": {}},
     "swa": {"swa": {}},
     "frozen": {"freeze": {"layers": ["encoder"]}},
@@ -73,8 +79,18 @@ def make_masked_model(directory: Path) -> None:
     print(f"masked model: perplexity {metrics['validation']['perplexity']:.1f} on the validation sentences", flush=True)
 
 
+def make_review_model(directory: Path) -> None:
+    """A model that tells good reviews of DVDs from bad ones, left in `directory/artifact`."""
+    splits = {split: Cut().reviews("dvd", split) for split in ("train", "validation")}
+    metrics = train(Training(TASK, splits, REVIEWS, "accuracy"), 13, directory)
+    print(f"model of reviews: {metrics['validation']['accuracy']:.4f} on its validation reviews", flush=True)
+
+
+FURTHER_MODELS = {CONTEXTUAL: make_masked_model, REVIEWS_FIRST: make_review_model}  # by the method that needs one
+
+
 def scorer(
-    settings: Hyperparameters, rows: int, masked_model: Path, *, choose: bool
+    settings: Hyperparameters, rows: int, models: Path, *, choose: bool
 ) -> Callable[[Mapping[str, Any], Path], float]:
     """What trains a cell and gives its accuracy."""
 
@@ -93,9 +109,17 @@ def scorer(
             "accuracy",
             adaptation=adaptation,
             files=files if "lexicon_file" in asked else {},
-            models={"augmentation.operations.0.model": masked_model} if cell["method"] == "contextual" else {},
+            models={"augmentation.operations.0.model": made(CONTEXTUAL)} if cell["method"] == CONTEXTUAL else {},
         )
-        return train(job, cell["seed"], directory / "run")["test"]["accuracy"]
+        base = made(REVIEWS_FIRST) if cell["method"] == REVIEWS_FIRST else None
+        return train(job, cell["seed"], directory / "run", base)["test"]["accuracy"]
+
+    def made(method: str) -> Path:
+        if not (models / method / "artifact").is_dir():
+            shutil.rmtree(models / method, ignore_errors=True)  # what an interrupted training left
+            (models / method).mkdir(parents=True)
+            FURTHER_MODELS[method](models / method)
+        return models / method / "artifact"
 
     return score
 
@@ -108,12 +132,12 @@ def main() -> None:
     parser.add_argument("--only", nargs="+", choices=list(METHODS), default=list(METHODS))
     parser.add_argument("--hyperparameters", type=json.loads, default={}, help="JSON that overrides the settings")
     parser.add_argument("--copies", type=int, help="of a record, in place of 8")
-    parser.add_argument("--masked-model", type=Path, help="folder that has the masked model, or gets it")
+    parser.add_argument("--models", type=Path, help="folder that has the further models, or gets them")
     parser.add_argument("--choose", action="store_true", help="score the validation sentences instead of the test's")
     parser.add_argument("--results", type=Path, help="file of finished trainings")
     asked = parser.parse_args()
-    if not SST2.is_dir() or not LEXICON.is_file():
-        raise SystemExit("SST-2 and the lexicon are not beside the checkout")
+    if not (SST2.is_dir() and LEXICON.is_file() and BLITZER.is_dir()):
+        raise SystemExit("SST-2, the lexicon and the reviews are not beside the checkout")
     if asked.copies is not None:
         for adaptation in METHODS.values():
             for options in adaptation.values():
@@ -126,11 +150,8 @@ def main() -> None:
         {"method": method, "seed": seed, "setting": setting} for seed in range(asked.seeds) for method in asked.only
     ]
     with tempfile.TemporaryDirectory() as directory:
-        masked_model: Path = asked.masked_model or Path(directory) / "masked"
-        left = any(results.get(cell) is None for cell in cells if cell["method"] == "contextual")
-        if left and not (masked_model / "artifact").is_dir():
-            make_masked_model(masked_model)
-        run_cells(results, cells, scorer(settings, asked.rows, masked_model / "artifact", choose=asked.choose))
+        models: Path = asked.models or Path(directory)
+        run_cells(results, cells, scorer(settings, asked.rows, models, choose=asked.choose))
 
     def scores(method: str) -> list[float]:
         return [results.score(cell) for cell in cells if cell["method"] == method]

@@ -27,8 +27,8 @@ REVIEWS = DATA / "domain_sentiment" / "amazon_blitzer"
 DOMAINS = ("books", "dvd", "electronics", "kitchen")
 PAIRS = [f"{source}-{target}" for source, target in permutations(DOMAINS, 2)]
 SOURCE_ONLY = "source only"
-# Chosen by how well the source's validation reviews are told, for books and electronics; no target's label was looked at.
-# Greater weights and rates tell them worse: CORAL's with 1e5, whose loss is 3e-6 before training, tells none from another.
+# Chosen by how well the validation reviews of two sources, books and electronics, are told; no target label was seen.
+# Greater weights and rates tell them worse: CORAL's of 1e5, whose loss is 3e-6 before training, tells none.
 METHODS: dict[str, Adaptation] = {
     SOURCE_ONLY: {},
     "dann": {"domain_adversarial": {"loss": "dann", "weight": 0.03, "control": False}},

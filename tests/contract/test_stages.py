@@ -1,6 +1,7 @@
 """Stages before the task's own training: what they hand on, and that a run goes on exactly wherever it was stopped."""
 
 import json
+import shutil
 from collections.abc import Callable
 from itertools import pairwise
 from pathlib import Path
@@ -112,6 +113,7 @@ def test_continued_pretraining_reads_what_the_job_says_and_tells_what_it_was_goo
     said = [log.message for log in outcome.of(Log)]
     texts = len({*TEXTS, *(row["text"] for row in ROWS)})
     held_out = texts // 20
+    assert not [message for message in said if "less than usual" in message]  # it has a rate of its own
     assert f"Continued pretraining reads {texts} texts: {texts - held_out} train, {held_out} validation" in said
     stage = [event for event in outcome.of(Metrics) if event.stage == "continued_pretraining"]
     perplexities = [event.values["perplexity"] for event in stage if event.split == "validation"]
@@ -121,6 +123,26 @@ def test_continued_pretraining_reads_what_the_job_says_and_tells_what_it_was_goo
     assert AutoModelForMaskedLM.from_pretrained(tmp_path / pinned.model_path).config.model_type == "bert"
     header = (tmp_path / "step_metrics.csv").read_text().splitlines()[0].split(",")
     assert {"continued_pretraining_train_loss", "continued_pretraining_valid_perplexity", "train_loss"} <= set(header)
+
+
+@pytest.mark.parametrize("known", [False, True], ids=["a new head", "a head of its own"])
+def test_a_new_head_learns_gently_unless_the_job_says_otherwise(
+    known: bool, tiny_encoder: Path, tmp_path: Path
+) -> None:
+    base = tmp_path / "base"
+    shutil.copytree(tiny_encoder, base)
+    if known:
+        AutoModelForMaskedLM.from_pretrained(tiny_encoder).save_pretrained(base)
+    runs: list[Outcome] = []
+    for number, rate in enumerate(({}, {"learning_rate": 3e-5})):
+        adaptation = {"continued_pretraining": {"max_steps": 4, "batch_size": 2} | rate}
+        runs.append(train(plan_of(tmp_path / f"{number}", base, adaptation), tmp_path / f"{number}"))
+    told = [
+        [log.data["learning_rate"] for log in run.of(Log) if log.data.get("code") == "gentle_pretraining"]
+        for run in runs
+    ]
+    assert told == [[] if known else [3e-5], []]
+    assert (runs[0].weights == runs[1].weights) is not known
 
 
 @pytest.mark.parametrize(

@@ -75,7 +75,7 @@ class MaskedModel:
     def open(cls, directory: Path, id_: str, device: torch.device) -> "MaskedModel":
         """The model in a directory. Raises UserError for one without a head for masked tokens."""
         base = open_base(id_, directory, MASKED_LANGUAGE_MODELS)
-        if base.tokenizer.mask_token is None or not any(base.has_head(name) for name in WITH_HEAD):
+        if base.tokenizer.mask_token is None or not base.has_head(*WITH_HEAD):
             raise UserError(
                 "contextual_without_masked_model",
                 f"Model {id_!r} cannot fill masks: it has no head for masked tokens (its architecture: "

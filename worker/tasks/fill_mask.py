@@ -71,13 +71,17 @@ class FillMask(LanguageTask):
     def from_artifact(cls, options: BaseModel, base: BaseModelFiles, records: Records, *, seed: int) -> Self:
         """As the options say. Raises UserError for a model without a head for masked tokens."""
         asked = cast(FillMaskOptions, options)
-        if not any(base.has_head(name) for name in WITH_HEAD):
+        if not base.has_head(*WITH_HEAD):
             trained_head(base, WITH_HEAD[0], asked.type)
         return cls(asked.mlm_probability, asked.whole_word_masking, asked.packing, 0.0, seed)
 
     def is_head(self, parameter: str) -> bool:
         """What stands beside the body."""
         return parameter.startswith(HEADS)
+
+    def finds_head(self, base: BaseModelFiles) -> bool:
+        """Whether the base model brings a head of this kind."""
+        return base.has_head(*WITH_HEAD)
 
     @property
     def evaluation_rows(self) -> int | None:
@@ -98,7 +102,7 @@ class FillMask(LanguageTask):
                 "model",
             )
         model = load_weights(base, AutoModelForMaskedLM)
-        kept = any(base.has_head(name) for name in WITH_HEAD)
+        kept = self.finds_head(base)
         if (log := replaced_head(base, kept=kept)) is not None:
             tell(log)
         elif not kept:

@@ -283,7 +283,7 @@ class QuestionAnswering:
 
 
 def _has_span_head(base: BaseModelFiles) -> bool:
-    return any(base.has_head(name) for name in ("ForQuestionAnswering", "ForQuestionAnsweringSimple"))
+    return base.has_head("ForQuestionAnswering", "ForQuestionAnsweringSimple")
 
 
 def _gold(records: Records) -> list[list[str]]:

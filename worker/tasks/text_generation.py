@@ -72,13 +72,17 @@ class TextGeneration(LanguageTask):
     def from_artifact(cls, options: BaseModel, base: BaseModelFiles, records: Records, *, seed: int) -> Self:
         """As the options say. Raises UserError for a model that was not trained to go on with texts."""
         asked = cast(TextGenerationOptions, options)
-        if not any(base.has_head(name) for name in WITH_HEAD):
+        if not base.has_head(*WITH_HEAD):
             trained_head(base, WITH_HEAD[0], asked.type)
         return cls(asked.format or "chat", asked.packing, 0.0, seed)
 
     def is_head(self, parameter: str) -> bool:
         """What stands beside the body; where it shares the matrix of the embeddings there is nothing."""
         return parameter.startswith(HEADS)
+
+    def finds_head(self, base: BaseModelFiles) -> bool:
+        """Whether the base model brings a head of this kind."""
+        return base.has_head(*WITH_HEAD)
 
     @property
     def evaluation_rows(self) -> int | None:
@@ -116,7 +120,7 @@ class TextGeneration(LanguageTask):
                 "model",
             )
         model = load_weights(base, AutoModelForCausalLM)
-        kept = any(base.has_head(name) for name in WITH_HEAD)
+        kept = self.finds_head(base)
         if (log := replaced_head(base, kept=kept)) is not None:
             tell(log)
         stops = [cast(int, tokenizer.eos_token_id)]

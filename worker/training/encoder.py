@@ -54,9 +54,9 @@ class BaseModelFiles:
         """Tokens in one window when the job does not say."""
         return self.window_limit or UNBOUNDED_WINDOW
 
-    def has_head(self, suffix: str) -> bool:
-        """Whether it was saved with a head of this kind, say `ForSequenceClassification`."""
-        return any(name.endswith(suffix) for name in self.config.architectures or [])
+    def has_head(self, *suffixes: str) -> bool:
+        """Whether it was saved with a head of one of these kinds, say `ForSequenceClassification`."""
+        return any(name.endswith(suffixes) for name in self.config.architectures or [])
 
 
 def open_base(id_: str, directory: Path, model_types: frozenset[str], *, words: bool = False) -> BaseModelFiles:

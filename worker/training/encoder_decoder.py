@@ -63,7 +63,7 @@ def load_writer(base: BaseModelFiles, tell: Callable[[Log], None]) -> PreTrained
 
 def is_writer(base: BaseModelFiles) -> bool:
     """Whether the base writes texts as it is."""
-    return any(base.has_head(name) for name in WRITERS)
+    return base.has_head(*WRITERS)
 
 
 def _warm_started(base: BaseModelFiles) -> PreTrainedModel:

@@ -1,5 +1,6 @@
 """What tasks of language modelling say and refuse alike."""
 
+from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
 from typing import Any, Self
 
@@ -7,13 +8,14 @@ import numpy as np
 
 from worker.protocol import Log
 from worker.training.data import Examples, Records
+from worker.training.encoder import BaseModelFiles
 from worker.training.failures import UserError
 from worker.training.outcomes import Baseline
 
 LISTED = 10  # rows a message names before it says "and N more"
 
 
-class LanguageTask:
+class LanguageTask(ABC):
     """What masked and causal language models have in common as tasks."""
 
     @property
@@ -25,6 +27,10 @@ class LanguageTask:
     def head_rate_factor(self) -> float:
         """The head learns at the body's rate."""
         return 1.0
+
+    @abstractmethod
+    def finds_head(self, base: BaseModelFiles) -> bool:
+        """Whether the base model brings a head of this kind."""
 
     def baseline(self, records: Records) -> Baseline | None:
         """No answer that needs no model gives perplexities."""

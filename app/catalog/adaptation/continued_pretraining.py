@@ -41,7 +41,9 @@ class ContinuedPretrainingOptions(MethodOptions):
         default=None, description="At most this many steps of the stage."
     )
     learning_rate: Annotated[StrictFloat, Field(gt=0, le=1)] | None = Field(
-        default=None, description="Of the stage. Left out: what `auto` is for the job."
+        default=None,
+        description="Of the stage. Left out: what `auto` is for the job, but 3e-5 where the base model has no "
+        "head for the objective: the gradients of a new one would undo what the model knows.",
     )
     batch_size: Annotated[StrictInt, Field(ge=1, le=4096)] | None = Field(
         default=None, description="Blocks of text in a step. Left out: what `auto` is for the job."

@@ -32,6 +32,11 @@ def pytest_configure() -> None:
     signal.signal(signal.SIGINT, signal.default_int_handler)
 
 
+def pytest_make_parametrize_id(val: object) -> str | None:
+    """Compressed bytes have the time in them; pytest-xdist wants the same names of tests from all its processes."""
+    return "binary" if isinstance(val, bytes) and not val.isascii() else None
+
+
 def pytest_collection_modifyitems(items: list[pytest.Item]) -> None:
     """Keep tests together that share what takes long to set up: a file's, and those of the one running stack."""
     for item in items:

@@ -15,7 +15,7 @@ from app.catalog.model_types import MASKED_LANGUAGE_MODELS
 from worker.augmentation.edits import Generator, like, places
 from worker.augmentation.passages import CHINESE, HAN, Passage, folded
 from worker.augmentation.protection import Protection
-from worker.tasks.fill_mask import WITH_HEAD
+from worker.tasks.fill_mask import FillMask
 from worker.training.data import Batch, Examples, Ragged, collate, plain_tokenizer
 from worker.training.encoder import BaseModelFiles, load_weights, open_base
 from worker.training.evaluation import TOKENS_PER_BATCH
@@ -75,7 +75,7 @@ class MaskedModel:
     def open(cls, directory: Path, id_: str, device: torch.device) -> "MaskedModel":
         """The model in a directory. Raises UserError for one without a head for masked tokens."""
         base = open_base(id_, directory, MASKED_LANGUAGE_MODELS)
-        if base.tokenizer.mask_token is None or not base.has_head(*WITH_HEAD):
+        if base.tokenizer.mask_token is None or not FillMask.finds_head(base):
             raise UserError(
                 "contextual_without_masked_model",
                 f"Model {id_!r} cannot fill masks: it has no head for masked tokens (its architecture: "

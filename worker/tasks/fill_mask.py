@@ -39,12 +39,13 @@ HEADS = (
     "vocab_projector.",
     "vocab_transform.",
 )
-WITH_HEAD = ("ForMaskedLM", "ForPreTraining")
 
 
 @dataclass(frozen=True)
 class FillMask(LanguageTask):
     """Blocks of texts, some of whose tokens are to be told from the others."""
+
+    with_head = ("ForMaskedLM", "ForPreTraining")
 
     mlm_probability: float
     whole_words: bool
@@ -71,17 +72,13 @@ class FillMask(LanguageTask):
     def from_artifact(cls, options: BaseModel, base: BaseModelFiles, records: Records, *, seed: int) -> Self:
         """As the options say. Raises UserError for a model without a head for masked tokens."""
         asked = cast(FillMaskOptions, options)
-        if not base.has_head(*WITH_HEAD):
-            trained_head(base, WITH_HEAD[0], asked.type)
+        if not cls.finds_head(base):
+            trained_head(base, cls.with_head[0], asked.type)
         return cls(asked.mlm_probability, asked.whole_word_masking, asked.packing, 0.0, seed)
 
     def is_head(self, parameter: str) -> bool:
         """What stands beside the body."""
         return parameter.startswith(HEADS)
-
-    def finds_head(self, base: BaseModelFiles) -> bool:
-        """Whether the base model brings a head of this kind."""
-        return base.has_head(*WITH_HEAD)
 
     @property
     def evaluation_rows(self) -> int | None:

@@ -34,7 +34,6 @@ from worker.training.outcomes import Outcomes
 from worker.training.vocabulary_head import logits_at, token_losses
 
 HEADS = ("lm_head.", "embed_out.", "output_projection.", "decoder.", "cls.")
-WITH_HEAD = ("ForCausalLM", "LMHeadModel", "ForPreTraining")
 CUTS = ("nothing", "context", "answer")  # by their numbers in the target `cut`
 USAGE = {
     "chat": 'chat = [{"role": "user", "content": "A question."}]\n'
@@ -47,6 +46,8 @@ USAGE = {
 @dataclass(frozen=True)
 class TextGeneration(LanguageTask):
     """`format` is the variant: `chat`, `completion` or `text`."""
+
+    with_head = ("ForCausalLM", "LMHeadModel", "ForPreTraining")
 
     format: str
     packing: bool
@@ -72,17 +73,13 @@ class TextGeneration(LanguageTask):
     def from_artifact(cls, options: BaseModel, base: BaseModelFiles, records: Records, *, seed: int) -> Self:
         """As the options say. Raises UserError for a model that was not trained to go on with texts."""
         asked = cast(TextGenerationOptions, options)
-        if not base.has_head(*WITH_HEAD):
-            trained_head(base, WITH_HEAD[0], asked.type)
+        if not cls.finds_head(base):
+            trained_head(base, cls.with_head[0], asked.type)
         return cls(asked.format or "chat", asked.packing, 0.0, seed)
 
     def is_head(self, parameter: str) -> bool:
         """What stands beside the body; where it shares the matrix of the embeddings there is nothing."""
         return parameter.startswith(HEADS)
-
-    def finds_head(self, base: BaseModelFiles) -> bool:
-        """Whether the base model brings a head of this kind."""
-        return base.has_head(*WITH_HEAD)
 
     @property
     def evaluation_rows(self) -> int | None:

@@ -1,8 +1,7 @@
 """What tasks of language modelling say and refuse alike."""
 
-from abc import ABC, abstractmethod
 from collections.abc import Mapping, Sequence
-from typing import Any, Self
+from typing import Any, ClassVar, Self
 
 import numpy as np
 
@@ -15,8 +14,13 @@ from worker.training.outcomes import Baseline
 LISTED = 10  # rows a message names before it says "and N more"
 
 
-class LanguageTask(ABC):
-    """What masked and causal language models have in common as tasks."""
+class LanguageTask:
+    """What masked and causal language models have in common as tasks.
+
+    `with_head` is how the names end of those classes of Transformers that have the head, the usual one first.
+    """
+
+    with_head: ClassVar[tuple[str, ...]]
 
     @property
     def labels(self) -> list[str] | None:
@@ -28,9 +32,10 @@ class LanguageTask(ABC):
         """The head learns at the body's rate."""
         return 1.0
 
-    @abstractmethod
-    def finds_head(self, base: BaseModelFiles) -> bool:
+    @classmethod
+    def finds_head(cls, base: BaseModelFiles) -> bool:
         """Whether the base model brings a head of this kind."""
+        return base.has_head(*cls.with_head)
 
     def baseline(self, records: Records) -> Baseline | None:
         """No answer that needs no model gives perplexities."""

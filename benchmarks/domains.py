@@ -85,7 +85,7 @@ def scorer(hyperparameters: Hyperparameters, cut: Cut) -> Callable[[Mapping[str,
 
 def show(results: Results, cells: list[dict[str, Any]]) -> None:
     """A row for every pair, the means over pairs, and what each method gains over training on the source alone."""
-    console = Console()
+    console = Console(width=120)
     methods = list(dict.fromkeys(cell["method"] for cell in cells))
     pairs = list(dict.fromkeys(cell["pair"] for cell in cells))
     scores: defaultdict[tuple[str, str], list[float]] = defaultdict(list)

@@ -2,14 +2,19 @@
 
 A tagger of nine types is trained on 200 sentences, chosen by 541 and tested on 651: on these alone; after a tagger of
 WNUT-17's 3,394 sentences, whose types are others; after continued pretraining on the texts of the training and the
-validation sentences; and together with WNUT-17 as a further task.
+validation sentences; together with WNUT-17 as a further task; and with copies in which entities give way to others.
 
-`--results` names a file that finished trainings are added to; with it a run can be stopped and goes on where it was.
+`--models` names the folder that has the taggers of WNUT-17, or gets them. `--choose` leaves the test sentences alone
+and gives the F1 on the validation sentences, to choose settings by. `--results` names a file that finished trainings
+are added to; with it a run can be stopped and goes on where it was.
 """
 
 import argparse
 import json
+import shutil
+import tempfile
 from collections.abc import Callable, Mapping
+from dataclasses import dataclass, field
 from pathlib import Path
 from typing import Any
 
@@ -22,14 +27,26 @@ from benchmarks.cells import Adaptation, Results, Training, mean_and_interval, r
 
 POLITICS = DATA / "ner" / "crossner_politics"
 TARGET_ONLY = "target only"
-WNUT_FIRST = "WNUT-17 first"
 PRETRAINING = {"n_epochs": 5, "use_training_texts": True}
+MENTIONS = {"operations": [{"type": "mention_replacement"}], "copies": 3, "control": False}
 
-METHODS: dict[str, Callable[[dict[str, str]], Adaptation]] = {
-    TARGET_ONLY: lambda _: {},
-    WNUT_FIRST: lambda _: {},
-    "continued pretraining": lambda _: {"continued_pretraining": PRETRAINING},
-    "multi-task": with_wnut17,
+
+@dataclass(frozen=True)
+class Method:
+    """How the sentences are learned; `wnut_first`: by a tagger of WNUT-17; `epochs`: of more records, thus fewer."""
+
+    adaptation: Callable[[dict[str, str]], Adaptation] = field(default=lambda _: {})
+    wnut_first: bool = False
+    epochs: int | None = None
+
+
+METHODS = {
+    TARGET_ONLY: Method(),
+    "WNUT-17 first": Method(wnut_first=True),
+    "continued pretraining": Method(lambda _: {"continued_pretraining": PRETRAINING}),
+    "multi-task": Method(with_wnut17),
+    "mentions exchanged": Method(lambda _: {"augmentation": MENTIONS}, epochs=8),
+    "WNUT-17 first, mentions exchanged": Method(lambda _: {"augmentation": MENTIONS}, wnut_first=True, epochs=8),
 }
 
 
@@ -38,29 +55,31 @@ def splits_of(directory: Path, *names: str) -> dict[str, list[str]]:
     return {name: read_lines(directory / f"{name}.jsonl") for name in names}
 
 
-def scorer(hyperparameters: Hyperparameters) -> Callable[[Mapping[str, Any], Path], float]:
-    """What trains a cell and gives its F1 on the test sentences."""
+def wnut_tagger(task: Mapping[str, str], seed: int, models: Path) -> Path:
+    """The tagger of WNUT-17 of that seed, trained where the folder does not have it."""
+    kept = models / f"wnut17-{task['head']}-{seed}"
+    if not (kept / "artifact").is_dir():
+        shutil.rmtree(kept, ignore_errors=True)  # what an interrupted training left
+        kept.mkdir(parents=True)
+        chosen = JOBS["wnut17"]
+        splits = splits_of(WNUT17, "train", "validation")
+        train(Training(task, splits, chosen.hyperparameters, chosen.metric, adaptation=chosen.adaptation), seed, kept)
+    return kept / "artifact"
+
+
+def scorer(
+    hyperparameters: Hyperparameters, models: Path, *, choose: bool
+) -> Callable[[Mapping[str, Any], Path], float]:
+    """What trains a cell and gives its F1, on the test sentences unless settings are chosen by it."""
 
     def score(cell: Mapping[str, Any], directory: Path) -> float:
         task = {"type": "token-classification", "head": cell["head"]}
-        splits = splits_of(POLITICS, "train", "validation", "test")
-        adaptation = METHODS[cell["method"]](task)
-        base: Path | None = None
-        if cell["method"] == WNUT_FIRST:
-            chosen = JOBS["wnut17"]
-            first = Training(
-                task,
-                splits_of(WNUT17, "train", "validation"),
-                chosen.hyperparameters,
-                chosen.metric,
-                adaptation=chosen.adaptation,
-            )
-            train(first, cell["seed"], directory / "first")
-            base = directory / "first" / "artifact"
+        splits = splits_of(POLITICS, "train", "validation", *(() if choose else ("test",)))
+        adaptation = cell["adaptation"]
         job = Training(
             task,
             splits,
-            hyperparameters,
+            hyperparameters.model_copy(update={"n_epochs": cell["epochs"]}),
             "f1",
             adaptation=adaptation,
             target=[" ".join(json.loads(line)["tokens"]) for line in splits["validation"]]
@@ -68,7 +87,8 @@ def scorer(hyperparameters: Hyperparameters) -> Callable[[Mapping[str, Any], Pat
             else (),
             files=wnut17_files(adaptation, task),
         )
-        return train(job, cell["seed"], directory / "politics", base)["test"]["f1"]
+        base = wnut_tagger(task, cell["seed"], models) if METHODS[cell["method"]].wnut_first else None
+        return train(job, cell["seed"], directory / "politics", base)["validation" if choose else "test"]["f1"]
 
     return score
 
@@ -78,7 +98,7 @@ def show(results: Results, cells: list[dict[str, Any]]) -> None:
     methods = list(dict.fromkeys(cell["method"] for cell in cells))
     seeds = list(dict.fromkeys(cell["seed"] for cell in cells))
     found = {(cell["method"], cell["seed"]): results.score(cell) for cell in cells}
-    table = Table(title=f"Entity F1 on CrossNER politics, {len(seeds)} seeds")
+    table = Table(title=f"Entity F1 on CrossNER politics, {cells[0]['scored']} sentences, {len(seeds)} seeds")
     for heading in ("method", "mean", "95 % over seeds", f"over {TARGET_ONLY}"):
         table.add_column(heading, justify="left" if heading == "method" else "right")
     for method in methods:
@@ -88,7 +108,7 @@ def show(results: Results, cells: list[dict[str, Any]]) -> None:
             more, least, most = mean_and_interval([found[method, seed] - found[TARGET_ONLY, seed] for seed in seeds])
             gain = f"{100 * more:+.1f} ({100 * least:+.1f} to {100 * most:+.1f})"
         table.add_row(method, f"{mean:.4f}", f"{low:.4f} to {high:.4f}", gain)
-    Console().print(table)
+    Console(width=120).print(table)
 
 
 def main() -> None:
@@ -100,24 +120,31 @@ def main() -> None:
     parser.add_argument("--max-length", type=int, default=128)
     parser.add_argument("--learning-rate", type=float, default=2e-4)
     parser.add_argument("--head", choices=("crf", "linear"), default="crf")
+    parser.add_argument("--models", type=Path, help="folder that has the taggers of WNUT-17, or gets them")
+    parser.add_argument("--choose", action="store_true", help="give the F1 on the validation sentences")
     parser.add_argument("--results", type=Path, help="JSON lines of finished trainings, added to and gone on from")
     asked = parser.parse_args()
     if not (POLITICS.is_dir() and WNUT17.is_dir()):
         raise SystemExit("CrossNER politics and WNUT-17 are not beside the checkout")
-    settings = {
-        "head": asked.head,
-        "epochs": asked.epochs,
-        "max_length": asked.max_length,
-        "learning_rate": asked.learning_rate,
-    }
+    task = {"type": "token-classification", "head": asked.head}
     cells: list[dict[str, Any]] = [
-        {"method": method, "seed": seed, **settings} for seed in asked.seeds for method in asked.methods
+        {
+            "method": method,
+            "seed": seed,
+            "head": asked.head,
+            "epochs": METHODS[method].epochs or asked.epochs,
+            "max_length": asked.max_length,
+            "learning_rate": asked.learning_rate,
+            "adaptation": METHODS[method].adaptation(task),
+            "scored": "validation" if asked.choose else "test",
+        }
+        for seed in asked.seeds
+        for method in asked.methods
     ]
-    hyperparameters = Hyperparameters(
-        n_epochs=asked.epochs, batch_size=16, learning_rate=asked.learning_rate, max_length=asked.max_length
-    )
+    hyperparameters = Hyperparameters(batch_size=16, learning_rate=asked.learning_rate, max_length=asked.max_length)
     results = Results.of(asked.results)
-    run_cells(results, cells, scorer(hyperparameters))
+    with tempfile.TemporaryDirectory() as directory:
+        run_cells(results, cells, scorer(hyperparameters, asked.models or Path(directory), choose=asked.choose))
     show(results, cells)
 
 

@@ -6,6 +6,7 @@ trained again.
 
 import json
 import os
+import shutil
 import tempfile
 import threading
 import time
@@ -113,6 +114,16 @@ def prepared(
     path = f"data/{name}.parquet"
     (run_dir / made.records_path).rename(run_dir / path)
     return DataFile(path=path, file_id=name, filename=source.name, sha256=name, rows=made.report["rows"])
+
+
+def kept_model(directory: Path, make: Callable[[Path], None]) -> Path:
+    """The model in `directory/artifact`, which `make(directory)` leaves there where none is yet."""
+    artifact = directory / "artifact"
+    if not artifact.is_dir():
+        shutil.rmtree(directory, ignore_errors=True)  # what an interrupted training left
+        directory.mkdir(parents=True)
+        make(directory)
+    return artifact
 
 
 def read_lines(path: Path) -> list[str]:

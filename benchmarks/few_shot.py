@@ -12,7 +12,6 @@ import argparse
 import json
 import random
 import re
-import shutil
 import statistics
 import tempfile
 from collections.abc import Callable, Iterable, Mapping
@@ -24,7 +23,7 @@ from rich.table import Table
 
 from app.catalog.hyperparameters import Hyperparameters
 from benchmarks.accuracy import DATA
-from benchmarks.cells import Adaptation, Results, Training, read_lines, run_cells, train
+from benchmarks.cells import Adaptation, Results, Training, kept_model, read_lines, run_cells, train
 from benchmarks.domains import REVIEWS as BLITZER
 from benchmarks.domains import Cut
 
@@ -121,11 +120,7 @@ def scorer(
         return train(job, cell["seed"], directory / "run", base)["test"]["accuracy"]
 
     def made(method: str) -> Path:
-        if not (models / method / "artifact").is_dir():
-            shutil.rmtree(models / method, ignore_errors=True)  # what an interrupted training left
-            (models / method).mkdir(parents=True)
-            FURTHER_MODELS[method](models / method)
-        return models / method / "artifact"
+        return kept_model(models / method, FURTHER_MODELS[method])
 
     return score
 

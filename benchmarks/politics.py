@@ -11,7 +11,6 @@ are added to; with it a run can be stopped and goes on where it was.
 
 import argparse
 import json
-import shutil
 import tempfile
 from collections.abc import Callable, Mapping
 from dataclasses import dataclass, field
@@ -23,7 +22,7 @@ from rich.table import Table
 
 from app.catalog.hyperparameters import Hyperparameters
 from benchmarks.accuracy import DATA, JOBS, WNUT17, with_wnut17, wnut17_files
-from benchmarks.cells import Adaptation, Results, Training, mean_and_interval, read_lines, run_cells, train
+from benchmarks.cells import Adaptation, Results, Training, kept_model, mean_and_interval, read_lines, run_cells, train
 
 POLITICS = DATA / "ner" / "crossner_politics"
 TARGET_ONLY = "target only"
@@ -57,24 +56,22 @@ def splits_of(directory: Path, *names: str) -> dict[str, list[str]]:
 
 def wnut_tagger(task: Mapping[str, str], seed: int, models: Path) -> Path:
     """The tagger of WNUT-17 of that seed, trained where the folder does not have it."""
-    kept = models / f"wnut17-{task['head']}-{seed}"
-    if not (kept / "artifact").is_dir():
-        shutil.rmtree(kept, ignore_errors=True)  # what an interrupted training left
-        kept.mkdir(parents=True)
-        chosen = JOBS["wnut17"]
+    chosen = JOBS["wnut17"]
+
+    def make(directory: Path) -> None:
         splits = splits_of(WNUT17, "train", "validation")
-        train(Training(task, splits, chosen.hyperparameters, chosen.metric, adaptation=chosen.adaptation), seed, kept)
-    return kept / "artifact"
+        first = Training(task, splits, chosen.hyperparameters, chosen.metric, adaptation=chosen.adaptation)
+        train(first, seed, directory)
+
+    return kept_model(models / f"wnut17-{task['head']}-{seed}", make)
 
 
-def scorer(
-    hyperparameters: Hyperparameters, models: Path, *, choose: bool
-) -> Callable[[Mapping[str, Any], Path], float]:
-    """What trains a cell and gives its F1, on the test sentences unless settings are chosen by it."""
+def scorer(hyperparameters: Hyperparameters, models: Path) -> Callable[[Mapping[str, Any], Path], float]:
+    """What trains a cell and gives its F1 on the sentences that it is scored by."""
 
     def score(cell: Mapping[str, Any], directory: Path) -> float:
         task = {"type": "token-classification", "head": cell["head"]}
-        splits = splits_of(POLITICS, "train", "validation", *(() if choose else ("test",)))
+        splits = splits_of(POLITICS, *dict.fromkeys(("train", "validation", cell["scored"])))
         adaptation = cell["adaptation"]
         job = Training(
             task,
@@ -88,7 +85,7 @@ def scorer(
             files=wnut17_files(adaptation, task),
         )
         base = wnut_tagger(task, cell["seed"], models) if METHODS[cell["method"]].wnut_first else None
-        return train(job, cell["seed"], directory / "politics", base)["validation" if choose else "test"]["f1"]
+        return train(job, cell["seed"], directory / "politics", base)[cell["scored"]]["f1"]
 
     return score
 
@@ -144,7 +141,7 @@ def main() -> None:
     hyperparameters = Hyperparameters(batch_size=16, learning_rate=asked.learning_rate, max_length=asked.max_length)
     results = Results.of(asked.results)
     with tempfile.TemporaryDirectory() as directory:
-        run_cells(results, cells, scorer(hyperparameters, asked.models or Path(directory), choose=asked.choose))
+        run_cells(results, cells, scorer(hyperparameters, asked.models or Path(directory)))
     show(results, cells)
 
 
